@@ -1,0 +1,1 @@
+"""PDF, Office, e-mail and more to text, pages, tables and metadata."""

@@ -1,0 +1,1 @@
+"""Ollama: catalogue, pull, show, delete, health; chat and embeddings through its /v1."""

@@ -1,0 +1,1 @@
+"""The default vector store: sqlite-vec and FTS5 in one file."""

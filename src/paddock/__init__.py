@@ -1,0 +1,1 @@
+"""One small server that gives applications everything they need from local models."""

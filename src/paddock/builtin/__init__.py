@@ -1,0 +1,1 @@
+"""What the core itself provides through the plugin hooks."""

@@ -1,0 +1,1 @@
+"""The contracts: endpoints as hooks, and what plugins can provide."""

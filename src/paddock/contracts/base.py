@@ -1,0 +1,238 @@
+"""What an endpoint contract is: `@endpoint`, its facts, the request's context and the kinds of replies.
+
+A contract is an ordinary function without a body. `@endpoint` makes it a pluggy hookspec (``firstresult=True``) and
+notes method, path, status, access and errors; ``paddock.routes`` turns each into a route. The function's name is hook
+name, operation id and log event at once. Its parameters are exactly one of ``(ctx)``, ``(ctx, params)``, ``(ctx, data)``
+and ``(ctx, params, data)``; defaults live in the structs.
+
+An implementation that is ``async def`` always claims the call. A plain ``def`` returns an awaitable to claim it, or None
+to leave it to the next plugin. The plugin registered last is asked first.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+import pluggy
+
+from paddock.errors import PaddockError
+
+PROJECT = "paddock"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Kind = Literal["json", "text", "reply", "upload", "download", "proxy", "websocket"]
+Access = Literal["open", "read", "write", "infer", "manage"]
+Api = Literal["llamafarm", "chat", "openai", "llamactl", "llamactl-old"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Json = Any  # what msgspec.json.decode returns: None, bool, int, float, str, list, dict
+
+Name = Annotated[
+    str, msgspec.Meta(max_length=10_000, description="1 to 64 of letters, digits, dot, underscore, hyphen")
+]
+
+
+class In(msgspec.Struct, frozen=True):
+    """Where a field of a parameter struct comes from when it is neither in the path nor in the query."""
+
+    header: str
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the kind of the key (None without one) and a short printable label for logs."""
+
+    kind: Literal["anonymous", "management", "inference"] = "anonymous"
+    label: str = "anonymous"
+
+
+class Context:
+    """What an implementation may know of the request besides its parameters.
+
+    `stopping` is set when the server shuts down; every endless stream must end on it. `gone()` returns when the client
+    has left; replies of kind ``reply`` are cancelled for you, so only long uploads and sockets need it.
+    """
+
+    __slots__ = ("base_url", "caller", "endpoint", "headers", "request_id", "response_headers")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        request_id: str,
+        base_url: str,
+        headers: Mapping[str, str],
+        caller: Caller = Caller(),  # noqa: B008  frozen
+    ) -> None:
+        self.endpoint = endpoint
+        self.request_id = request_id
+        self.base_url = base_url
+        self.headers = headers
+        self.caller = caller
+        self.response_headers: dict[str, str] = {}
+
+
+class Reply(msgspec.Struct, kw_only=True):
+    """A reply that the implementation has encoded itself: bytes, or a stream of them.
+
+    A stream's first chunk is fetched before the response starts, so an error raised before it still becomes a proper
+    status; a later `PaddockError` becomes an SSE error event when the media type is ``text/event-stream``.
+    """
+
+    body: bytes | AsyncIterator[bytes]
+    media_type: str = "application/json"
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+class Download(msgspec.Struct, kw_only=True):
+    """A file to send; always with ``nosniff`` and as an attachment, because its bytes came from outside."""
+
+    path: Path
+    filename: str
+    media_type: str = "application/octet-stream"
+
+
+class UploadedFile(Protocol):
+    """One file part of a multipart body that is still arriving."""
+
+    @property
+    def field(self) -> str:
+        """Form field name."""
+
+    @property
+    def filename(self) -> str:
+        """The client's file name: hostile; never a path."""
+
+    @property
+    def content_type(self) -> str:
+        """The part's content type, or application/octet-stream."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes, in pieces of at most 1 MiB."""
+
+
+class Upload(Protocol):
+    """A multipart body read as it arrives; nothing is held in memory.
+
+    ``async for part in upload`` gives the file parts in order; consume each before the next. Plain fields met so far
+    are in `fields`.
+    """
+
+    fields: dict[str, str]
+
+    def __aiter__(self) -> AsyncIterator[UploadedFile]:
+        """The file parts."""
+
+
+class RawRequest(Protocol):
+    """The request of a `proxy` endpoint: nothing parsed, the path as it was sent."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body, as it arrives."""
+
+
+class Socket(Protocol):
+    """An accepted websocket."""
+
+    async def receive(self) -> str | bytes | None:
+        """The next message, or None when the client has left."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close; idempotent."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of one contract, as `routes.py`, the OpenAPI document and the tests read them."""
+
+    name: str
+    method: str
+    path: str
+    api: Api
+    kind: Kind
+    status: int
+    access: Access
+    tags: tuple[str, ...]
+    raises: tuple[type[PaddockError], ...]
+    params: type | None
+    data: Any
+    returns: Any
+    body_limit: int | None
+    doc: str
+
+
+_SHAPES = {("ctx",), ("ctx", "params"), ("ctx", "data"), ("ctx", "params", "data")}
+
+
+def endpoint(
+    method: str,
+    path: str,
+    *,
+    access: Access,
+    api: Api = "llamafarm",
+    kind: Kind = "json",
+    status: int = 200,
+    tags: tuple[str, ...] = (),
+    raises: tuple[type[PaddockError], ...] = (),
+    body_limit: int | None = None,
+) -> Callable[[F], F]:
+    """Declare a contract. `body_limit` in bytes replaces the setting ``server.max_body_bytes`` for this path."""
+
+    def declare(function: F) -> F:
+        given = tuple(inspect.signature(function).parameters)
+        if given not in _SHAPES:
+            raise TypeError(f"{function.__qualname__}{given}: a contract takes (ctx[, params][, data])")
+        if not function.__doc__:
+            raise TypeError(f"{function.__qualname__} has no docstring: the contract is its documentation")
+        function.__paddock_endpoint__ = {  # type: ignore[attr-defined]  # read back by endpoint_of
+            "name": function.__name__,
+            "method": method,
+            "path": path,
+            "api": api,
+            "kind": kind,
+            "status": status,
+            "access": access,
+            "tags": tags,
+            "raises": raises,
+            "body_limit": body_limit,
+            "doc": function.__doc__,
+        }
+        return hookspec(firstresult=True)(function)
+
+    return declare
+
+
+def endpoint_of(function: Callable[..., Any]) -> Endpoint | None:
+    """The facts of a contract function, or None for any other object. Types are resolved here, not at import."""
+    facts = getattr(function, "__paddock_endpoint__", None)
+    if facts is None:
+        return None
+    hints = typing.get_type_hints(function, include_extras=True)
+    returns = typing.get_args(hints["return"])
+    if typing.get_origin(hints["return"]) is not Awaitable or not returns:
+        raise TypeError(f"{facts['name']} must return Awaitable[…]")
+    return Endpoint(**facts, params=hints.get("params"), data=hints.get("data"), returns=returns[0])
+
+
+def endpoints_of(module: object) -> list[Endpoint]:
+    """All contracts of a module, in the order they are written."""
+    found = (endpoint_of(value) for value in vars(module).values() if callable(value))
+    return [item for item in found if item is not None]
+
+
+def path_names(path: str) -> frozenset[str]:
+    """The parameter names in a path: ``/v1/{a}/{b:path}`` gives a and b."""
+    return frozenset(re.findall(r"{(\w+)", path))

@@ -1,0 +1,76 @@
+"""The hooks through which a plugin hands over what it provides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from paddock.contracts.base import hookspec
+from paddock.contracts.providers.chat import ChatModel, ModelSource
+from paddock.contracts.providers.documents import Chunker, Extractor, Parser
+from paddock.contracts.providers.embedding import Embedder, Reranker
+from paddock.contracts.providers.outgoing import Environment
+from paddock.contracts.providers.retrieval import RetrievalStrategy
+from paddock.contracts.providers.store import VectorStoreProvider
+from paddock.contracts.providers.tasks import TaskQueue, TemplateSource
+
+
+@hookspec
+def paddock_settings() -> tuple[str, type[msgspec.Struct]]:
+    """Declare the plugin's section of the settings: its name and a frozen struct whose fields all have defaults."""
+
+
+@hookspec
+def paddock_chat_models(env: Environment) -> Sequence[ChatModel]:
+    """Chat providers."""
+
+
+@hookspec
+def paddock_model_sources(env: Environment) -> Sequence[ModelSource]:
+    """Catalogues and downloads."""
+
+
+@hookspec
+def paddock_embedders(env: Environment) -> Sequence[Embedder]:
+    """Embedders."""
+
+
+@hookspec
+def paddock_rerankers(env: Environment) -> Sequence[Reranker]:
+    """Rerankers."""
+
+
+@hookspec
+def paddock_parsers(env: Environment) -> Sequence[Parser]:
+    """Parsers."""
+
+
+@hookspec
+def paddock_chunkers(env: Environment) -> Sequence[Chunker]:
+    """Chunkers."""
+
+
+@hookspec
+def paddock_extractors(env: Environment) -> Sequence[Extractor]:
+    """Metadata extractors."""
+
+
+@hookspec
+def paddock_vector_stores(env: Environment) -> Sequence[VectorStoreProvider]:
+    """Vector stores."""
+
+
+@hookspec
+def paddock_retrieval_strategies(env: Environment) -> Sequence[RetrievalStrategy]:
+    """Retrieval strategies."""
+
+
+@hookspec
+def paddock_task_queues(env: Environment) -> Sequence[TaskQueue]:
+    """Task queues; the setting ``tasks.queue`` names the one in use."""
+
+
+@hookspec
+def paddock_template_sources(env: Environment) -> Sequence[TemplateSource]:
+    """Project templates."""

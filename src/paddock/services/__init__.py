@@ -1,0 +1,1 @@
+"""The built-in implementations of the endpoint contracts."""

@@ -1,0 +1,257 @@
+"""Settings: defaults, then ``--config FILE``, then the environment, then the command line; one frozen struct at the end.
+
+Environment: ``PADDOCK_SECTION__KEY`` (lists comma-separated), and the two short names ``PADDOCK_DATA_DIR`` and
+``LF_DATA_DIR``. A key that no struct knows is refused by name. A plugin declares its own section with the hook
+``paddock_settings``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from paddock.errors import FieldError, ValidationFailed
+from paddock.resources import conf_folder
+
+S = TypeVar("S", bound=msgspec.Struct)
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PREFIX = "PADDOCK_"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class Server(Section, frozen=True, kw_only=True):
+    """Where the server listens and what it takes."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    data_dir: str = "~/.paddock"
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    insecure: bool = False
+    max_body_bytes: Positive = 32 * 1024 * 1024
+    max_header_bytes: Positive = 64 * 1024
+    shutdown_grace: Seconds = 10
+
+
+class Auth(Section, frozen=True, kw_only=True):
+    """Keys. Without any, everything is allowed on the loopback and nothing elsewhere."""
+
+    management_keys: tuple[str, ...] = ()
+    inference_keys: tuple[str, ...] = ()
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """Logs go to standard output."""
+
+    format: Literal["auto", "human", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Plugins(Section, frozen=True, kw_only=True):
+    """Plugins are installed packages; `required` ones must load, `disabled` ones are left out."""
+
+    required: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+
+
+class Outgoing(Section, frozen=True, kw_only=True):
+    """What projects may reach. `allow`: host:port that may be loopback or private; `env`: names that ${env:NAME} may read."""
+
+    allow: tuple[str, ...] = tuple(
+        f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (11434, 11534, 1234, 8080)
+    )
+    env: tuple[str, ...] = ()
+    connect_timeout: Seconds = 10
+    first_byte_timeout: Seconds = 300
+    timeout: Seconds = 3600
+
+
+class Uploads(Section, frozen=True, kw_only=True):
+    """Uploaded files."""
+
+    max_bytes: Positive = 4 * 1024 * 1024 * 1024
+
+
+class Projects(Section, frozen=True, kw_only=True):
+    """Further folders with templates (NAME.yaml) and examples (FOLDER/manifest.yaml) beside the shipped ones."""
+
+    template_dirs: tuple[str, ...] = ()
+    example_dirs: tuple[str, ...] = ()
+    default_template: str = "default"
+
+
+class Chat(Section, frozen=True, kw_only=True):
+    """Project chat."""
+
+    session_ttl: Seconds = 1800
+    max_history_messages: Positive = 200
+    rag_context_tokens: Positive = 6000
+
+
+class Tasks(Section, frozen=True, kw_only=True):
+    """Background work. `workers` files are parsed at once; retries back off from `retry_delay` seconds, doubling."""
+
+    queue: str = "inprocess"
+    workers: Positive = 2
+    max_attempts: Positive = 4
+    retry_delay: Seconds = 2
+    max_waiting: Positive = 100_000
+    keep_days: Positive = 30
+
+
+class Events(Section, frozen=True, kw_only=True):
+    """The event log."""
+
+    enabled: bool = True
+    keep_count: Positive = 10_000
+    keep_days: Positive = 30
+
+
+class System(Section, frozen=True, kw_only=True):
+    """About the installation itself."""
+
+    version_check: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings. `sections` holds those of the plugins by section name."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    log: Log = Log()
+    plugins: Plugins = Plugins()
+    outgoing: Outgoing = Outgoing()
+    uploads: Uploads = Uploads()
+    projects: Projects = Projects()
+    chat: Chat = Chat()
+    tasks: Tasks = Tasks()
+    events: Events = Events()
+    system: System = System()
+    sections: Mapping[str, Any] = {}
+
+    @property
+    def data_dir(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.server.data_dir).expanduser().absolute()
+
+
+CORE: dict[str, type[Section]] = {
+    field.name: field.type for field in msgspec.structs.fields(Settings) if field.name != "sections"
+}
+Raw = dict[str, dict[str, Any]]
+
+
+def load_settings(
+    sections: Mapping[str, type[msgspec.Struct]],
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Put the layers together. `sections` are the plugins' own. Raises ValidationFailed naming the key and its layer."""
+    known: dict[str, type[msgspec.Struct]] = {**CORE, **sections}
+    merged: Raw = {}
+    for layer, values in raw_layers(config, environ, overrides):
+        _check_keys(layer, values, known)
+        for section, keys in values.items():
+            merged.setdefault(section, {}).update(keys)
+    built = {name: _build(name, merged.get(name, {}), kind) for name, kind in known.items()}
+    core: dict[str, Any] = {name: built.pop(name) for name in CORE}
+    return Settings(**core, sections=built)
+
+
+def plugin_settings(config: Path | None, environ: Mapping[str, str] = os.environ) -> Plugins:
+    """Only the section `plugins`: needed before the plugins, and with them all other sections, are known."""
+    merged: dict[str, Any] = {}
+    for _, values in raw_layers(config, environ, None):
+        merged.update(values.get("plugins", {}))
+    built = _build("plugins", merged, Plugins)
+    assert isinstance(built, Plugins)
+    return built
+
+
+def raw_layers(
+    config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]] | None
+) -> list[tuple[str, Raw]]:
+    """The layers, weakest first, each with a name for messages."""
+    shipped = conf_folder() / "paddock.toml"
+    layers: list[tuple[str, Raw]] = [(shipped.name, _read(shipped))] if shipped.is_file() else []
+    if config is not None:
+        if not config.is_file():
+            raise ValidationFailed(f"the settings file {config} does not exist: check --config")
+        layers.append((str(config), _read(config)))
+    layers.append(("the environment", _from_environment(environ)))
+    if overrides:
+        layers.append(("the command line", {name: dict(values) for name, values in overrides.items()}))
+    return layers
+
+
+def _read(path: Path) -> Raw:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValidationFailed(f"{path.name} is not TOML: {error}") from error
+    for name, section in values.items():
+        if not isinstance(section, dict):
+            raise ValidationFailed(f"{path.name}: {name} stands outside of a [section]")
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> Raw:
+    found: Raw = {}
+    data_dir = environ.get("PADDOCK_DATA_DIR") or environ.get("LF_DATA_DIR")
+    if data_dir:
+        found["server"] = {"data_dir": data_dir}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and "__" in name:
+            section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+            found.setdefault(section, {})[key] = value
+    return found
+
+
+def _check_keys(layer: str, values: Raw, known: Mapping[str, type[msgspec.Struct]]) -> None:
+    errors = []
+    for section, keys in values.items():
+        if section not in known:
+            errors.append(FieldError(section, f"{layer} names an unknown section{_nearest(section, known)}"))
+            continue
+        fields = {field.name for field in msgspec.structs.fields(known[section])}
+        errors += [
+            FieldError(f"{section}.{key}", f"{layer} names an unknown setting{_nearest(key, fields)}")
+            for key in keys
+            if key not in fields
+        ]
+    if errors:
+        raise ValidationFailed.of(errors)
+
+
+def _nearest(name: str, known: Mapping[str, Any] | set[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def _build(name: str, values: Mapping[str, Any], kind: type[S]) -> S:
+    hints = typing.get_type_hints(kind)
+    ready = {
+        key: [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str) and typing.get_origin(hints[key]) in (tuple, list)
+        else value
+        for key, value in values.items()
+    }
+    try:
+        return msgspec.convert(ready, kind, strict=False)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        field = f"{name}.{where.rstrip('`')}" if where else name
+        raise ValidationFailed.of([FieldError(field, reason)]) from error

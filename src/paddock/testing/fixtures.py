@@ -1,0 +1,1 @@
+"""Pytest fixtures of the kit, loaded through the pytest11 entry point."""
