@@ -1,0 +1,32 @@
+"""What every service stands on: settings, plugins, the state database, the uploaded bytes, the outgoing client."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paddock.contracts.providers import HttpClient
+from paddock.plugins import Plugins
+from paddock.settings import Settings
+from paddock.storage import Blobs, Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """Built once by `create_app`; `state` is open between the lifespan's start and end.
+
+    `stopping` is set when the server begins to shut down: endless streams and waiting loops end on it.
+    """
+
+    settings: Settings
+    plugins: Plugins
+    state: Database
+    blobs: Blobs
+    http: HttpClient
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def projects_dir(self) -> Path:
+        """``{data}/projects``: one folder per namespace, one per project in it."""
+        return self.settings.data_dir / "projects"
