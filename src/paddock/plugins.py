@@ -151,15 +151,21 @@ def settings_sections(loaded: Sequence[Loaded]) -> dict[str, type[msgspec.Struct
     return sections
 
 
+def contract_modules(loaded: Sequence[Loaded]) -> list[Any]:
+    """The modules (or classes) with endpoint contracts that plugins add: their attribute `paddock_contracts`."""
+    return [module for item in loaded for module in getattr(item.plugin, "paddock_contracts", ())]
+
+
 class Plugins:
     """The facade. Build, `attach` the services, then `open`; `call` an endpoint; look up providers in the registries."""
 
     def __init__(self, loaded: Sequence[Loaded], contracts: Sequence[ModuleType]) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._loaded = list(loaded)
-        for module in (*contracts, hooks):
+        modules = [*contracts, *contract_modules(loaded)]
+        for module in (*modules, hooks):
             self._manager.add_hookspecs(module)
-        self.endpoints: list[Endpoint] = [item for module in contracts for item in endpoints_of(module)]
+        self.endpoints: list[Endpoint] = [item for module in modules for item in endpoints_of(module)]
         self.chat_models: Registry[ChatModel] = Registry("chat model provider")
         self.model_sources: Registry[ModelSource] = Registry("model source")
         self.embedders: Registry[Embedder] = Registry("embedder")
@@ -171,6 +177,11 @@ class Plugins:
         self.retrieval_strategies: Registry[RetrievalStrategy] = Registry("retrieval strategy")
         self.task_queues: Registry[TaskQueue] = Registry("task queue")
         self.template_sources: Registry[TemplateSource] = Registry("template source")
+
+    @property
+    def loaded(self) -> Sequence[Loaded]:
+        """The entry points, loaded or failed."""
+        return self._loaded
 
     @property
     def registries(self) -> dict[str, Registry[Any]]:

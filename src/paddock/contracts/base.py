@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -171,6 +171,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     data: Any
     returns: Any
     body_limit: int | None
+    reply: Any
+    form: tuple[str, ...]
     doc: str
 
 
@@ -188,8 +190,15 @@ def endpoint(
     tags: tuple[str, ...] = (),
     raises: tuple[type[PaddockError], ...] = (),
     body_limit: int | None = None,
+    reply: Any = None,
+    form: tuple[str, ...] = ("file",),
 ) -> Callable[[F], F]:
-    """Declare a contract. `body_limit` in bytes replaces the setting ``server.max_body_bytes`` for this path."""
+    """Declare a contract.
+
+    `body_limit` in bytes replaces the setting ``server.max_body_bytes`` for this path (0: no limit but the
+    implementation's own). `reply` is the type of the JSON body of kind ``reply``, for the OpenAPI document; `form` names
+    the file fields of kind ``upload``.
+    """
 
     def declare(function: F) -> F:
         given = tuple(inspect.signature(function).parameters)
@@ -208,6 +217,8 @@ def endpoint(
             "tags": tags,
             "raises": raises,
             "body_limit": body_limit,
+            "reply": reply,
+            "form": form,
             "doc": function.__doc__,
         }
         return hookspec(firstresult=True)(function)
@@ -236,3 +247,32 @@ def endpoints_of(module: object) -> list[Endpoint]:
 def path_names(path: str) -> frozenset[str]:
     """The parameter names in a path: ``/v1/{a}/{b:path}`` gives a and b."""
     return frozenset(re.findall(r"{(\w+)", path))
+
+
+def parameter_plan(endpoint: Endpoint) -> Sequence[tuple[str, str, str, bool]]:
+    """For each field of the parameter struct: name, source (path, query, header), key in the source, whether a list."""
+    if endpoint.params is None:
+        return ()
+    in_path = path_names(endpoint.path)
+    hints = typing.get_type_hints(endpoint.params, include_extras=True)
+    plan = []
+    for field in msgspec.structs.fields(endpoint.params):
+        hint = hints[field.name]
+        header = header_of(hint)
+        source = "path" if field.name in in_path else "header" if header else "query"
+        many = source == "query" and any(typing.get_origin(part) in (list, tuple) for part in _union_parts(hint))
+        plan.append((field.name, source, header.lower() if header else field.encode_name, many))
+    return plan
+
+
+def header_of(hint: Any) -> str | None:
+    """The header that an ``Annotated[…, In("X-Name")]`` field comes from."""
+    if typing.get_origin(hint) is Annotated:
+        return next((extra.header for extra in typing.get_args(hint)[1:] if isinstance(extra, In)), None)
+    return None
+
+
+def _union_parts(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    return (hint, *typing.get_args(hint)) if typing.get_origin(hint) not in (list, tuple) else (hint,)

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paddock.contracts.providers import HttpClient
+from paddock.logs import Log
+from paddock.outgoing import OutgoingClient
 from paddock.plugins import Plugins
+from paddock.settings import Log as LogSettings
 from paddock.settings import Settings
 from paddock.storage import Blobs, Database
 
@@ -23,7 +25,8 @@ class Core:
     plugins: Plugins
     state: Database
     blobs: Blobs
-    http: HttpClient
+    http: OutgoingClient
+    log: Log = field(default_factory=lambda: Log(LogSettings(level="error")))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

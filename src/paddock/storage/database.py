@@ -33,14 +33,17 @@ class DatabaseDamaged(ProviderUnavailable):
 
 
 class Database:
-    """A database file. Open with `await Database.open(…)`, close with `await close()`.
+    """A database file. Open with `await Database.open(…)` (or construct and `await start()`), close with `await close()`.
 
     The functions given to `read` and `write` run in another thread with a connection of their own; they must fetch all
     they need before they return, because cursors do not outlive the call.
     """
 
-    def __init__(self, path: Path, setup: Setup | None, readers: int) -> None:
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration], *, setup: Setup | None = None, readers: int = 2
+    ) -> None:
         self.path = path
+        self._migrations = migrations
         self._setup = setup
         self._jobs: queue.SimpleQueue[tuple[Callable[[Connection], object], Future[object]] | None] = (
             queue.SimpleQueue()
@@ -61,10 +64,14 @@ class Database:
         `setup` runs on every new connection (load an extension, register a function). Raises DatabaseDamaged, or
         ProviderUnavailable when the file was written by a newer version.
         """
-        self = cls(path, setup, readers)
-        await asyncio.to_thread(self._prepare, migrations)
-        self._writer.start()
+        self = cls(path, migrations, setup=setup, readers=readers)
+        await self.start()
         return self
+
+    async def start(self) -> None:
+        """Open the file; see `open`."""
+        await asyncio.to_thread(self._prepare, self._migrations)
+        self._writer.start()
 
     def _prepare(self, migrations: Sequence[Migration]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

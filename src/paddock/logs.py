@@ -1,0 +1,115 @@
+"""Structured logs on standard output: readable on a terminal, JSON lines otherwise.
+
+Lines are written by a thread of their own from a bounded queue, because a terminal that is paused, or a pipe that nobody
+reads, must not stop the server. When the queue is full, lines are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+import traceback
+from typing import IO, Any
+
+import msgspec
+
+from paddock.settings import Log as LogSettings
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
+QUEUE = 10_000
+CLIP = 4_000  # characters of one value
+
+
+def clean(value: object) -> str:
+    """A value without control characters, so that neither a line break nor a terminal escape gets into the log."""
+    text = str(value)[:CLIP]
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+class Log:
+    """Writes events: a name and fields. Safe from any thread; never blocks."""
+
+    def __init__(self, settings: LogSettings, out: IO[str] | None = None) -> None:
+        self._out = out or sys.stdout
+        self._human = settings.format == "human" or (settings.format == "auto" and self._out.isatty())
+        self._least = _LEVELS[settings.level]
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def event(self, name: str, level: str = "info", **fields: object) -> None:
+        """Write one event."""
+        if _LEVELS[level] < self._least:
+            return
+        try:
+            self._queue.put_nowait({"time": time.time(), "level": level, "event": name, **fields})
+        except queue.Full:
+            self._dropped += 1
+
+    def request(self, fields: dict[str, Any]) -> None:
+        """Write one served request."""
+        level = "error" if fields["status"] >= 500 else "info"
+        self.event("request", level, **fields)
+
+    def crash(self, request_id: str, error: BaseException) -> None:
+        """Write an error that is our bug, with its traceback, under the request's id."""
+        trace = "".join(traceback.format_exception(error))
+        self.event("crash", "error", request_id=request_id, error=repr(error), traceback=trace)
+
+    def _run(self) -> None:
+        while (line := self._queue.get()) is not None:
+            if self._dropped:
+                line["dropped_lines"], self._dropped = self._dropped, 0
+            try:
+                self._out.write(self._human_line(line) if self._human else self._json_line(line))
+                if self._queue.empty():
+                    self._out.flush()
+            except (OSError, ValueError):
+                return  # standard output is gone; there is nowhere left to say so
+
+    def _json_line(self, line: dict[str, Any]) -> str:
+        line["time"] = _stamp(line["time"])
+        return msgspec.json.encode(line, enc_hook=str).decode() + "\n"
+
+    def _human_line(self, line: dict[str, Any]) -> str:
+        stamp, level, name = _stamp(line.pop("time")), line.pop("level"), line.pop("event")
+        trace = str(line.pop("traceback", ""))
+        fields = " ".join(f"{key}={clean(value)}" for key, value in line.items())
+        colour = _COLOURS[level] if self._out.isatty() else ""
+        extra = "".join(f"\n  {clean(part)}" for part in trace.splitlines())
+        return f"{colour}{stamp[11:23]} {level:<7} {clean(name)} {fields}{extra}{chr(27) + '[0m' if colour else ''}\n"
+
+    def close(self) -> None:
+        """Write what waits, at most for a second."""
+        try:
+            self._queue.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(timeout=1)
+
+    def take_over_logging(self) -> None:
+        """Send the standard library's warnings and errors (of our dependencies) here too."""
+        root = logging.getLogger()
+        root.handlers = [_Bridge(self)]
+        root.setLevel(logging.WARNING)
+
+
+class _Bridge(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= 40 else "warning"
+        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        self._log.event(record.name, level, message=record.getMessage(), **({"traceback": trace} if trace else {}))
+
+
+def _stamp(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,61 @@
+"""The raw kinds: a request passed on as it came, and a websocket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect, WebSocketException
+
+from paddock.streams import Receive, body_pieces
+
+
+class ProxiedRequest:
+    """Implements the `RawRequest` contract: nothing is parsed, the path is the one that was sent."""
+
+    def __init__(self, scope: Any, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.query: bytes = scope["query_string"]
+        self.headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self._pieces = body_pieces(receive, headers, limit)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+
+class WebSocketSession:
+    """Implements the `Socket` contract."""
+
+    def __init__(self, socket: WebSocket[Any, Any, Any]) -> None:
+        self._socket = socket
+        self._closed = False
+
+    async def receive(self) -> str | bytes | None:
+        """The next message, or None when the client has left."""
+        message: dict[str, Any] = dict(await self._socket.receive())
+        if message["type"] == "websocket.disconnect":
+            self._closed = True
+            return None
+        text: str | None = message.get("text")
+        return text if text is not None else bytes(message.get("bytes") or b"")
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message; after the client left it goes nowhere."""
+        if self._closed:
+            return
+        if isinstance(message, str):
+            await self._socket.send_text(message)
+        else:
+            await self._socket.send_bytes(message)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._socket.close(code=code, reason=reason or None)
+        except (WebSocketDisconnect, WebSocketException, RuntimeError):
+            return  # the client was faster

@@ -1,0 +1,75 @@
+"""Errors and values as bytes, in the shape of each API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from paddock.contracts.base import Api
+from paddock.errors import PaddockError, UpstreamError, ValidationFailed
+
+encode = msgspec.json.Encoder(decimal_format="number").encode
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def api_of(path: str) -> Api:
+    """Which API an unknown path belongs to: its error has that API's shape."""
+    if path.startswith("/api/v1"):
+        return "llamactl"
+    if path.startswith("/api"):
+        return "llamactl-old"
+    return "llamafarm"
+
+
+def error_status(error: PaddockError, api: Api) -> int:
+    """The status of an error; OpenAI's own paths answer 400 where the others answer 422."""
+    status = error.http_status
+    return 400 if status == 422 and api == "openai" else status
+
+
+def error_body(error: PaddockError, api: Api) -> dict[str, Any]:
+    """The body of an error reply."""
+    if api == "llamactl":
+        return {"error": error.message}
+    if api == "llamactl-old":
+        return {"error": error.message, "code": error.code.upper(), "details": _details(error)}
+    body: dict[str, Any] = {}
+    if api != "openai":
+        body["detail"] = error.message
+        if isinstance(error, ValidationFailed):
+            body["errors"] = [{"field": one.field, "reason": one.reason} for one in error.errors]
+    if api != "llamafarm":
+        body["error"] = openai_error(error)
+    return body
+
+
+def openai_error(error: PaddockError) -> dict[str, Any]:
+    """OpenAI's error object; an upstream's own type, param and code are kept."""
+    if isinstance(error, UpstreamError):
+        kind = error.upstream_type or _OPENAI_TYPES.get(error.http_status, "upstream_error")
+        return {"message": error.message, "type": kind, "param": error.upstream_param, "code": error.upstream_code}
+    param = error.errors[0].field if isinstance(error, ValidationFailed) and error.errors else None
+    kind = _OPENAI_TYPES.get(error.http_status, "server_error")
+    return {"message": error.message, "type": kind, "param": param, "code": error.code}
+
+
+def _details(error: PaddockError) -> str:
+    if isinstance(error, ValidationFailed):
+        return "; ".join(f"{one.field}: {one.reason}" for one in error.errors)
+    return ""
+
+
+def error_event(error: PaddockError) -> bytes:
+    """A failure in the middle of a stream, as clients of OpenAI streams expect it; no [DONE] follows."""
+    return b"data: " + encode({"error": openai_error(error)}) + b"\n\n"

@@ -1,0 +1,229 @@
+"""Contract to route: one Litestar handler for each endpoint, one exception handler, nobody writes a route by hand.
+
+The handler reads path, query, headers and body itself and converts them with msgspec, because that keeps three promises
+that injected parameters do not: the caller is admitted before a byte of the body is read, JSON is checked strictly, and
+every error has the shape of its API with field and reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Router, WebSocket
+from litestar.connection import Request
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from litestar.types import ASGIApp, ControllerRouterHandler
+
+from paddock import replies
+from paddock.access import Gatekeeper
+from paddock.contracts.base import Caller, Context, Endpoint, Reply, parameter_plan
+from paddock.errors import FieldError, MethodNotAllowed, NotFound, PaddockError, UpstreamError, ValidationFailed
+from paddock.logs import Log
+from paddock.plugins import Plugins
+from paddock.proxying import ProxiedRequest, WebSocketSession
+from paddock.settings import Settings
+from paddock.streams import (
+    ClientGone,
+    MultipartUpload,
+    Streaming,
+    Whole,
+    file_reply,
+    read_body,
+    start_stream,
+    while_client_stays,
+)
+
+JSON = "application/json"
+Answer = Any  # one of our ASGI applications; Litestar's own type admits only its scopes
+PROXY_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Dispatcher:
+    """What all routes share."""
+
+    def __init__(self, plugins: Plugins, settings: Settings, gatekeeper: Gatekeeper, log: Log) -> None:
+        self.plugins = plugins
+        self.settings = settings
+        self.gatekeeper = gatekeeper
+        self.log = log
+        self.streaming = Streaming()
+
+    def routers(self) -> list[Router]:
+        """One router for each contract module, in the order of the contracts."""
+        groups: dict[str, list[ControllerRouterHandler]] = {}
+        for endpoint in self.plugins.endpoints:
+            groups.setdefault(endpoint.path.split("{")[0], []).append(self._handler(endpoint))
+        return [Router("/", route_handlers=handlers) for handlers in groups.values()]
+
+    def _handler(self, endpoint: Endpoint) -> ControllerRouterHandler:
+        path = re.sub(r"{(\w+)}", r"{\1:str}", endpoint.path)
+        options = {"endpoint": endpoint}
+        if endpoint.kind == "websocket":
+            return WebsocketRouteHandler(path, opt=options)(self._socket(endpoint))
+        handle = self._http(endpoint)
+        handle.__name__ = endpoint.name
+        handle.__annotations__["return"] = ASGIApp  # tells Litestar to send what the handler returns as it is
+        methods: Any = PROXY_METHODS if endpoint.method == "*" else [endpoint.method]
+        methods = ["GET", "HEAD"] if methods == ["GET"] else methods
+        return HTTPRouteHandler(path, http_method=methods, status_code=endpoint.status, opt=options)(handle)
+
+    def _http(self, endpoint: Endpoint) -> Callable[..., Awaitable[Answer]]:
+        reader = Reader(endpoint, self.settings.server.max_body_bytes)
+        call, answer = self.plugins.call, self._answer
+
+        async def handle(request: Request[Any, Any, Any]) -> Answer:
+            scope: Any = request.scope
+            receive: Any = request.receive
+            ctx = self.context(endpoint, scope)
+            try:
+                given = await reader.read(scope, ctx, receive)
+                work = call(endpoint.name, ctx, **given)
+                if endpoint.kind != "reply":
+                    return await answer(endpoint, ctx, await work)
+                return await while_client_stays(self._reply(endpoint, ctx, work), receive)
+            except ClientGone:
+                return Whole(499, b"", JSON, {})  # nobody reads it; nginx's number for the log
+
+        return handle
+
+    def context(self, endpoint: Endpoint, scope: Any) -> Context:
+        """Admit the caller and describe the request. Raises Unauthenticated, Forbidden."""
+        headers: dict[str, str] = scope["paddock.headers"]
+        caller: Caller = self.gatekeeper.admit(endpoint.access, headers, scope["query_string"])
+        scope["paddock.caller"] = caller.label
+        base = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
+        return Context(endpoint, scope["paddock.request_id"], base, headers, caller)
+
+    async def _reply(self, endpoint: Endpoint, ctx: Context, work: Awaitable[Any]) -> Answer:
+        return await self._answer(endpoint, ctx, await work)
+
+    async def _answer(self, endpoint: Endpoint, ctx: Context, value: Any) -> Answer:
+        if endpoint.kind == "download":
+            value = file_reply(value)
+        if isinstance(value, Reply):
+            value.headers = {**ctx.response_headers, **value.headers}
+            if isinstance(value.body, bytes):
+                return Whole(value.status, value.body, value.media_type, value.headers)
+            return await start_stream(value, self.streaming)
+        if endpoint.kind == "text":
+            return Whole(endpoint.status, value.encode(), "text/plain; charset=utf-8", ctx.response_headers)
+        return Whole(endpoint.status, replies.encode(value), JSON, ctx.response_headers)
+
+    def _socket(self, endpoint: Endpoint) -> Callable[..., Awaitable[None]]:
+        reader = Reader(endpoint, 0)
+
+        async def handle(socket: WebSocket[Any, Any, Any]) -> None:
+            ctx = self.context(endpoint, socket.scope)
+            given = reader.parameters(socket.scope, ctx)
+            await socket.accept()
+            session = WebSocketSession(socket)
+            try:
+                await self.plugins.call(endpoint.name, ctx, **given, data=session)
+            finally:
+                await session.close()
+
+        return handle
+
+    def failed(self, request: Request[Any, Any, Any], error: Exception) -> Answer:
+        """The one exception handler: any error in the shape of the API that the path belongs to."""
+        scope: Any = request.scope
+        handler = scope.get("route_handler")
+        endpoint: Endpoint | None = handler.opt.get("endpoint") if handler is not None else None
+        api = endpoint.api if endpoint else replies.api_of(scope["path"])
+        known = translate(error, scope["path"])
+        if known is None:
+            self.log.crash(scope["paddock.request_id"], error)
+            known = PaddockError(f"internal error; the log has the details under request {scope['paddock.request_id']}")
+        status = replies.error_status(known, api)
+        return Whole(status, replies.encode(replies.error_body(known, api)), JSON, known.headers)
+
+
+def translate(error: Exception, path: str) -> PaddockError | None:
+    """Litestar's own errors in our tree; None for what is our bug."""
+    if isinstance(error, PaddockError):
+        return error
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:
+            shown = path[:100].encode("ascii", "backslashreplace").decode()
+            return NotFound(f"nothing is served at {shown}; GET /openapi.json lists every path")
+        if error.status_code == 405:
+            return MethodNotAllowed("this path does not take this method", headers=error.headers)
+        if error.status_code < 500:
+            return UpstreamError(str(error.detail), error.status_code)
+    return None
+
+
+class Reader:
+    """Turns a request into the arguments of a contract. Built once per endpoint."""
+
+    def __init__(self, endpoint: Endpoint, default_limit: int) -> None:
+        self._kind = endpoint.kind
+        self._limit = endpoint.body_limit or default_limit
+        self._params = endpoint.params
+        self._plan = parameter_plan(endpoint)
+        self._has_data = endpoint.data is not None
+        self._decode: Callable[[bytes], Any] | None = None
+        if self._has_data and self._kind not in ("upload", "proxy", "websocket"):
+            self._decode = msgspec.json.Decoder(endpoint.data, strict=True).decode
+
+    async def read(self, scope: Any, ctx: Context, receive: Any) -> dict[str, Any]:
+        """Parameters and body. Raises ValidationFailed, TooLarge, ClientGone."""
+        given = self.parameters(scope, ctx)
+        if not self._has_data:
+            return given
+        if self._kind == "upload":
+            given["data"] = MultipartUpload(receive, ctx.headers, self._limit)
+        elif self._kind == "proxy":
+            given["data"] = ProxiedRequest(scope, receive, ctx.headers, self._limit)
+        else:
+            given["data"] = self._body(await read_body(receive, ctx.headers, self._limit))
+        return given
+
+    def parameters(self, scope: Any, ctx: Context) -> dict[str, Any]:
+        """The parameter struct from path, query and headers. Raises ValidationFailed."""
+        if self._params is None:
+            return {}
+        query: dict[str, list[str]] = {}
+        if scope["query_string"]:
+            for key, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+                query.setdefault(key, []).append(value)
+        values: dict[str, Any] = {}
+        for name, source, key, many in self._plan:
+            if source == "path":
+                values[name] = scope["path_params"][name]
+            elif source == "header" and key in ctx.headers:
+                values[name] = ctx.headers[key]
+            elif source == "query" and key in query:
+                values[name] = query[key] if many else query[key][-1]
+        try:
+            return {"params": msgspec.convert(values, self._params, strict=False)}
+        except msgspec.ValidationError as error:
+            raise invalid(error, "parameters") from error
+
+    def _body(self, body: bytes) -> Any:
+        assert self._decode is not None
+        try:
+            return self._decode(body or b"{}")
+        except msgspec.ValidationError as error:
+            raise invalid(error, "body") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValidationFailed.of([FieldError("body", f"not JSON: {error}")]) from error
+        except RecursionError as error:
+            raise ValidationFailed.of([FieldError("body", "nested too deeply")]) from error
+
+
+def invalid(error: msgspec.ValidationError, where: str) -> ValidationFailed:
+    """msgspec's message as field and reason."""
+    reason, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".") or _missing(reason) or where
+    return ValidationFailed.of([FieldError(field, reason)])
+
+
+def _missing(reason: str) -> str | None:
+    found = re.search(r"(?:missing required|contains unknown) field `(\w+)`", reason)
+    return found.group(1) if found else None

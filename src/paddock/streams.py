@@ -1,0 +1,311 @@
+"""The wire kinds: how bytes come in (body, multipart) and go out (whole, streamed, a file), over plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+
+from paddock.contracts.base import Download, Reply
+from paddock.errors import BadRequest, PaddockError, ProviderUnavailable, TooLarge, ValidationFailed
+from paddock.replies import error_event
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+T = TypeVar("T")
+
+PIECE = 256 * 1024  # bytes read from a file at once
+MAX_PARTS = 1000
+MAX_FIELD_BYTES = 1024 * 1024
+
+
+class ClientGone(Exception):
+    """The client left; there is nobody to answer."""
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    """The whole body. Raises TooLarge before reading when Content-Length tells, else as soon as the limit is passed."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in body_pieces(receive, headers, limit):
+        size += len(piece)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def body_pieces(receive: Receive, headers: Mapping[str, str], limit: int | None) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, at most `limit` bytes."""
+    announced = headers.get("content-length", "")
+    if limit is not None and announced.isdigit() and int(announced) > limit:
+        raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken here")
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes, all that is taken here")
+        if piece:
+            yield piece
+        if not message.get("more_body", False):
+            return
+
+
+class Part:
+    """One file of a multipart body; implements the `UploadedFile` contract."""
+
+    def __init__(self, segment: MultipartSegment, pieces: AsyncIterator[bytes]) -> None:
+        self.field: str = segment.name
+        self.filename: str = segment.filename or ""
+        self.content_type: str = segment.content_type or "application/octet-stream"
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+
+class MultipartUpload:
+    """A multipart body read as it arrives; implements the `Upload` contract. Bounded: parts, headers, plain fields."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+        kind, options = parse_options_header(headers.get("content-type", ""))
+        boundary = options.get("boundary", "")
+        if kind.lower() != "multipart/form-data" or not boundary or len(boundary) > 200:
+            raise ValidationFailed("the body must be multipart/form-data with a file part: curl -F file=@NAME")
+        self.fields: dict[str, str] = {}
+        self._body = body_pieces(receive, headers, limit)
+        try:
+            self._parser = PushMultipartParser(
+                boundary, max_segment_count=MAX_PARTS, max_header_count=16, header_charset="utf8", strict=False
+            )
+        except MultipartError as error:
+            raise ValidationFailed(f"the multipart boundary is not allowed: {error}") from error
+        self._current: MultipartSegment | None = None
+
+    async def _events(self) -> AsyncGenerator[MultipartSegment | bytes | None, None]:
+        try:
+            async for piece in self._body:
+                for event in self._parser.parse(piece):
+                    yield bytes(event) if isinstance(event, bytearray) else event
+            self._parser.close()
+        except ParserLimitReached as error:
+            raise TooLarge(f"the multipart body breaks a limit ({MAX_PARTS} parts): {error}") from error
+        except MultipartError as error:
+            raise ValidationFailed(f"the multipart body is damaged or ends early: {error}") from error
+
+    async def __aiter__(self) -> AsyncIterator[Part]:
+        events = self._events()
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if not isinstance(event, MultipartSegment):
+                    continue
+                if event.filename is None:
+                    await self._field(event, events)
+                    continue
+                pieces = _until_end(events)
+                yield Part(event, pieces)
+                async for _ in pieces:  # what the caller left of this part
+                    continue
+
+    async def _field(self, segment: MultipartSegment, events: AsyncIterator[Any]) -> None:
+        value = bytearray()
+        async for piece in _until_end(events):
+            value += piece
+            if len(value) > MAX_FIELD_BYTES:
+                raise TooLarge(f"the form field {segment.name[:64]!r} is larger than {MAX_FIELD_BYTES} bytes")
+        try:
+            self.fields[segment.name] = value.decode()
+        except UnicodeDecodeError as error:
+            raise ValidationFailed(f"the form field {segment.name[:64]!r} is not UTF-8") from error
+
+
+async def _until_end(events: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
+    async for event in events:
+        if event is None:
+            return
+        yield event
+
+
+async def _wait_gone(receive: Receive) -> None:
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        continue
+
+
+async def while_client_stays(work: Awaitable[T], receive: Receive) -> T:
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_wait_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        for one in (task, gone):
+            if not one.done():
+                one.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await one
+
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def header_list(media_type: str, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """ASGI's header list; a value that can't stand in a header (line breaks) is refused by encoding it away."""
+    items = [(b"content-type", media_type.encode("latin-1", "replace"))]
+    items += [(key.lower().encode("latin-1", "replace"), _clean(value)) for key, value in headers.items()]
+    return items
+
+
+def _clean(value: str) -> bytes:
+    return re.sub(r"[\r\n\x00]+", " ", value).encode("latin-1", "replace")
+
+
+class Whole:
+    """A reply whose body is at hand: an ASGI application."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, media_type: str, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.body = body
+        self.headers = header_list(media_type, headers)
+        self.headers.append((b"content-length", str(len(body)).encode()))
+
+    def to_asgi_response(self, **_: object) -> Whole:
+        """What Litestar asks of the reply of an exception handler."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
+
+class Streaming:
+    """The streams that are open, so that a shutdown can end them: Granian waits for them for ever otherwise."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End every open stream; each sends its closing piece."""
+        self._stopping = True
+        for task in self._open:
+            task.cancel()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is shutting down."""
+        return self._stopping
+
+    @contextlib.contextmanager
+    def holding(self, task: asyncio.Task[None]) -> Any:
+        """Keep a stream's task on the list while it runs."""
+        self._open.add(task)
+        try:
+            yield
+        finally:
+            self._open.discard(task)
+
+
+class Streamed:
+    """A reply that arrives piece by piece: an ASGI application. `first` was fetched before, so errors kept their status."""
+
+    def __init__(self, reply: Reply, first: bytes | None, rest: AsyncIterator[bytes], streaming: Streaming) -> None:
+        self._reply = reply
+        self._first = first
+        self._rest = rest
+        self._streaming = streaming
+        self._events = reply.media_type.startswith("text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        headers = header_list(self._reply.media_type, self._reply.headers)
+        await send({"type": "http.response.start", "status": self._reply.status, "headers": headers})
+        pump = asyncio.ensure_future(self._pump(send))
+        gone = asyncio.ensure_future(_wait_gone(receive))
+        try:
+            with self._streaming.holding(pump):
+                if self._streaming.stopping:
+                    pump.cancel()
+                await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not pump.done():
+                return
+            await self._end(pump, send)
+        finally:
+            await self._tidy(pump, gone)
+
+    async def _pump(self, send: Send) -> None:
+        if self._first is not None:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for piece in self._rest:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _end(self, pump: asyncio.Future[None], send: Send) -> None:
+        last = b""
+        if pump.cancelled():
+            last = error_event(ProviderUnavailable("the server is shutting down")) if self._events else b""
+        elif (error := pump.exception()) is not None:
+            if not isinstance(error, PaddockError) or not self._events:
+                raise error
+            last = error_event(error)
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _tidy(self, *tasks: asyncio.Future[None]) -> None:
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, PaddockError):
+                    await task
+        close = getattr(self._rest, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def start_stream(reply: Reply, streaming: Streaming) -> Streamed:
+    """Fetch the first piece, so that what fails before it is an ordinary error reply."""
+    assert not isinstance(reply.body, bytes)
+    rest = aiter(reply.body)
+    try:
+        first: bytes | None = await anext(rest)
+    except StopAsyncIteration:
+        first = None
+    except BaseException:
+        close = getattr(rest, "aclose", None)
+        if close is not None:
+            await close()
+        raise
+    return Streamed(reply, first, rest, streaming)
+
+
+def file_reply(download: Download) -> Reply:
+    """A stored file as an attachment that no browser runs."""
+    try:
+        size = download.path.stat().st_size
+    except FileNotFoundError as error:
+        raise BadRequest("the file's bytes are no longer stored") from error
+    name = quote(download.filename, safe="")
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return Reply(body=_file_pieces(download.path), media_type=download.media_type, headers=headers)
+
+
+async def _file_pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    with await asyncio.to_thread(path.open, "rb") as source:
+        while piece := await asyncio.to_thread(source.read, PIECE):
+            yield piece
