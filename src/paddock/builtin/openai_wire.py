@@ -9,7 +9,7 @@ import asyncio
 import html
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import TypeVar
@@ -113,7 +113,9 @@ def refuse_options(options: Mapping[str, Json], provider: str) -> None:
         raise BadRequest(f"{', '.join(given)}: the provider {provider} does not know this option; leave it out")
 
 
-async def chat(http: HttpClient, target: Target, body: Mapping[str, Json], *, stream: bool) -> AsyncIterator[bytes]:
+async def chat(
+    http: HttpClient, target: Target, body: Mapping[str, Json], *, stream: bool
+) -> AsyncGenerator[bytes, None]:
     """``POST {base_url}/chat/completions``: the stream's bytes as they come, or the whole JSON body in one piece.
 
     Closing the iterator closes the connection, which cancels the work upstream. Raises before the first piece:
