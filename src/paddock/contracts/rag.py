@@ -165,8 +165,8 @@ class DatabaseUpdate(msgspec.Struct, kw_only=True):
     config: dict[str, Json] | msgspec.UnsetType = UNSET
     embedding_strategies: list[EmbeddingStrategyConfig] | msgspec.UnsetType = UNSET
     retrieval_strategies: list[RetrievalStrategyConfig] | msgspec.UnsetType = UNSET
-    default_embedding_strategy: str | None | msgspec.UnsetType = UNSET
-    default_retrieval_strategy: str | None | msgspec.UnsetType = UNSET
+    default_embedding_strategy: str | msgspec.UnsetType | None = UNSET
+    default_retrieval_strategy: str | msgspec.UnsetType | None = UNSET
     name: str | msgspec.UnsetType = UNSET
     type: str | msgspec.UnsetType = UNSET
 

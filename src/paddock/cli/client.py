@@ -1,0 +1,118 @@
+"""The command line's client of a running server: the standard library only, because it must start at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import mimetypes
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from paddock.errors import PaddockError, ProviderUnavailable, UpstreamError, ValidationFailed
+
+PIECE = 256 * 1024
+
+
+class Client:
+    """Talks to one server. Every method raises a PaddockError with the server's own sentence."""
+
+    def __init__(self, url: str, key: str | None, timeout: float = 600) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValidationFailed(f"{url!r} is not an http address: --url http://HOST:PORT")
+        self.url = url.rstrip("/")
+        self._secure = parts.scheme == "https"
+        self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout = timeout
+
+    def _connection(self) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        return kind(self._host, self._port, timeout=self._timeout)
+
+    def _send(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        connection = self._connection()
+        try:
+            connection.request(method, self._base + path, body=body, headers={**self._headers, **(headers or {})})
+            reply = connection.getresponse()
+        except OSError as error:
+            raise ProviderUnavailable(
+                f"no server answers at {self.url} ({error}): start one with `paddock serve`, or name it with --url"
+            ) from error
+        if reply.status >= 400:
+            raise refused(reply.status, reply.read())
+        return reply
+
+    def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
+        """Send JSON, return JSON."""
+        wanted = {key: value for key, value in (query or {}).items() if value is not None}
+        if wanted:
+            path += "?" + urlencode(wanted)
+        data = None if body is None else json.dumps(body).encode()
+        reply = self._send(method, path, data, {"Content-Type": "application/json"} if data else None)
+        return json.loads(reply.read())
+
+    def events(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
+        """The decoded ``data:`` of each server-sent event, until [DONE] or the end."""
+        data = None if body is None else json.dumps(body).encode()
+        reply = self._send(method, path, data, {"Content-Type": "application/json"} if data else None)
+        for line in reply:
+            text = line.decode("utf-8", "replace").strip()
+            if text.startswith("data:"):
+                text = text.removeprefix("data:").strip()
+                if text == "[DONE]":
+                    return
+                yield json.loads(text)
+
+    def upload(self, path: str, file: Path, moved: Callable[[int], None]) -> Any:
+        """Send a file as multipart without holding it in memory; `moved` is told the bytes of each piece."""
+        boundary = secrets.token_hex(16)
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        name = file.name.replace("\\", "_").replace('"', "%22").replace("\r", "_").replace("\n", "_")
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        length = len(head) + os.path.getsize(file) + len(tail)  # noqa: PTH202  one stat, like open below
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
+        reply = self._send("POST", path, _multipart(head, file, tail, moved), headers)
+        return json.loads(reply.read())
+
+
+def _multipart(head: bytes, file: Path, tail: bytes, moved: Callable[[int], None]) -> Iterator[bytes]:
+    yield head
+    with file.open("rb") as source:
+        while piece := source.read(PIECE):
+            moved(len(piece))
+            yield piece
+    yield tail
+
+
+def refused(status: int, body: bytes) -> PaddockError:
+    """The server's error as one of ours, with its own words."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return UpstreamError(f"the server answered {status}", status)
+    detail = found.get("detail") if isinstance(found, dict) else None
+    error = found.get("error") if isinstance(found, dict) else None
+    text = detail or (error.get("message") if isinstance(error, dict) else error) or f"the server answered {status}"
+    return UpstreamError(str(text), status)
+
+
+def project_path(project: str, *rest: str) -> str:
+    """``NAMESPACE/PROJECT`` and further names as a path of the API."""
+    namespace, _, name = project.partition("/")
+    if not namespace or not name or "/" in name:
+        raise ValidationFailed(f"{project!r} is not a project: write NAMESPACE/PROJECT")
+    parts = [quote(part, safe="") for part in (namespace, name)]
+    return "/".join(
+        ["/v1/projects", *parts, *(part if i % 2 == 0 else quote(part, safe="") for i, part in enumerate(rest))]
+    )

@@ -1,0 +1,169 @@
+"""The commands that need no running server: serve, demo, conf."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from paddock.cli.client import Client, project_path
+from paddock.cli.flows import answer_pieces, follow_task, show_sources
+from paddock.cli.show import Screen
+from paddock.errors import ProviderUnavailable, ValidationFailed
+
+Groups = Any  # argparse's subparsers action is private
+
+EXAMPLE = "meadow_handbook"
+NAMESPACE, NAME = "demo", "meadow"
+PROJECT = f"{NAMESPACE}/{NAME}"
+QUESTION = "How many litres of water does a dairy cow need a day?"
+
+
+def add(groups: Groups) -> None:
+    """Add every command."""
+    serve = groups.add_parser("serve", help="serve until stopped", description="Serve until SIGTERM or Ctrl-C.")
+    _server_options(serve)
+    serve.set_defaults(run=run_serve, needs_server=False)
+    text = "start, import an example, ask a question, print the answer with its sources, end"
+    demo = groups.add_parser("demo", help=text, description=text)
+    demo.add_argument("--question", default=QUESTION)
+    demo.add_argument("--data-dir", type=Path, help="keep the data there; a temporary folder unless given")
+    demo.add_argument("--json", action="store_true", help="print the reply as JSON")
+    demo.set_defaults(run=run_demo, needs_server=False)
+    conf = groups.add_parser("conf", help="show settings, check files", description="Settings and project files.")
+    verbs = conf.add_subparsers(dest="verb", required=True, metavar="VERB")
+    show = verbs.add_parser("show", help="print the settings in effect, keys masked")
+    _server_options(show)
+    show.set_defaults(run=run_conf_show, needs_server=False)
+    check = verbs.add_parser("check", help="check a llamafarm.yaml")
+    check.add_argument("file", type=Path)
+    check.add_argument("--config", type=Path, help="a settings file (TOML)")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=run_conf_check, needs_server=False)
+
+
+def _server_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--host", help="the address to listen on")
+    made.add_argument("--port", type=int, help="the port to listen on; 0 for any free one")
+    made.add_argument("--data-dir", help="the data folder")
+    made.add_argument("--config", type=Path, help="a settings file (TOML)")
+    made.add_argument("--insecure", action="store_true", default=None, help="listen beyond the loopback without keys")
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    names = ("host", "port", "data_dir", "insecure")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {"server": given} if given else {}
+
+
+def run_serve(options: argparse.Namespace, screen: Screen) -> None:
+    """Serve."""
+    from paddock import server  # noqa: PLC0415  the other commands start without it
+
+    app = server.build(options.config, _overrides(options))
+    people = sys.stdout.isatty()
+
+    def ready(url: str) -> None:
+        if people:
+            screen.say(f"paddock serves at {url} (API: {url}/docs). Stop it with Ctrl-C.")
+
+    server.serve(app, ready)
+
+
+def run_demo(options: argparse.Namespace, screen: Screen) -> int:
+    """Do the main job once, on a real server of its own."""
+    with contextlib.ExitStack() as stack:
+        folder = options.data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paddock-demo-")))
+        url = stack.enter_context(child_server(folder))
+        client = Client(url, None)
+        screen.say(f"A server runs at {url}, its data in {folder}.")
+        body = {"namespace": NAMESPACE, "name": NAME, "process": True}
+        found = client.ask("POST", f"/v1/examples/{EXAMPLE}/import-project", body)
+        screen.say(f"Imported the example {EXAMPLE} as project {PROJECT}; processing its documents:")
+        states = [follow_task(client, screen, PROJECT, task_id)["state"] for task_id in found["task_ids"]]
+        _ask(client, screen, options.question)
+        screen.say("\nNext: paddock serve, then upload your own files:")
+        screen.say("  paddock projects create me/notes && paddock datasets create me/notes docs")
+        screen.say('  paddock datasets upload me/notes docs FILES … && paddock chat me/notes "your question"')
+        return 0 if all(state == "SUCCESS" for state in states) else 1
+
+
+def _ask(client: Client, screen: Screen, question: str) -> None:
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": question}], "include_sources": True}
+    path = project_path(PROJECT, "chat/completions")
+    if screen.as_json:
+        screen.data(client.ask("POST", path, body))
+        return
+    screen.say(f"\nQuestion: {question}")
+    screen.raw("Answer: ")
+    sources: dict[str, Any] = {}
+    for piece in answer_pieces(client.events("POST", path, {**body, "stream": True}), sources):
+        screen.raw(piece)
+    screen.raw("\n")
+    show_sources(screen, sources.get("sources", []))
+
+
+@contextlib.contextmanager
+def child_server(folder: Path) -> Iterator[str]:
+    """A server as a child process on a free port; ended at the end of the `with`."""
+    command = [sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env | {"PADDOCK_LOG__FORMAT": "json"})  # noqa: S603
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            event = json.loads(line)
+            if event["event"] == "serving":
+                break
+        else:
+            raise ProviderUnavailable("the server did not start; `paddock serve` shows why")
+        yield str(event["url"])
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.communicate()
+
+
+def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
+    """Print the settings as they would be used."""
+    import msgspec  # noqa: PLC0415  only here
+
+    from paddock.plugins import discover, settings_sections  # noqa: PLC0415
+    from paddock.settings import load_settings, plugin_settings  # noqa: PLC0415
+
+    loaded = discover(plugin_settings(options.config).disabled)
+    settings = load_settings(settings_sections(loaded), config=options.config, overrides=_overrides(options))
+    shown = msgspec.to_builtins(settings)
+    shown |= shown.pop("sections")
+    for section in shown.values():
+        for key, value in section.items():
+            if key.endswith(("_key", "_keys", "password", "token")) and value:
+                section[key] = "********"
+    screen.data(shown)
+
+
+def run_conf_check(options: argparse.Namespace, screen: Screen) -> int:
+    """Check a project file as the server would."""
+    from paddock import server  # noqa: PLC0415  the other commands start without it
+    from paddock.services.project_files import check_file  # noqa: PLC0415
+
+    if not options.file.is_file():
+        raise ValidationFailed(f"no such file: {options.file}")
+    app = server.build(options.config)
+    errors, warnings = check_file(options.file, app.plugins, app.settings)
+    if screen.as_json:
+        screen.data({"errors": [{"field": one.field, "reason": one.reason} for one in errors], "warnings": warnings})
+    for error in errors:
+        screen.say(f"error: {error.field}: {error.reason}")
+    for warning in warnings:
+        screen.say(f"warning: {warning}")
+    if not errors:
+        screen.say(f"{options.file} is valid ({len(warnings)} warnings).")
+    return 1 if errors else 0

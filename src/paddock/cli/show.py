@@ -1,0 +1,67 @@
+"""What people see: tables, progress bars, plain sentences. Everything that came from outside is stripped of escapes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from paddock.logs import clean
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Screen:
+    """Prints results: for people, or as JSON when `as_json`."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def data(self, value: Any) -> None:
+        """Print a value as JSON."""
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def say(self, text: str) -> None:
+        """Print a sentence; silent with --json."""
+        if not self.as_json:
+            sys.stdout.write("\n".join(clean(line) for line in text.splitlines()) + "\n")
+
+    def raw(self, text: str) -> None:
+        """Print a piece of a model's answer at once, without terminal escapes."""
+        sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "" for c in text))
+        sys.stdout.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], value: Any) -> None:
+        """Print rows under their columns, or `value` as JSON."""
+        if self.as_json:
+            self.data(value)
+            return
+        from rich import box  # noqa: PLC0415  rich is heavy: only where it prints
+        from rich.console import Console  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(*columns, box=box.SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*(Text(clean("" if cell is None else cell)) for cell in row))
+        Console().print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A progress bar on standard error, so that --json stays clean."""
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        console = Console(stderr=True)
+        bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        with bars:
+            yield bars
