@@ -1,0 +1,77 @@
+"""The parser `auto`: chooses by what the file is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+import msgspec
+
+from paddock.builtin.parsers.reading import check_overlap, refuse
+from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, TypeName
+
+_ROWS = frozenset({"rows", "columns"})
+
+
+class AutoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of auto. For tabular files chunk_size counts rows and no rows overlap."""
+
+    chunk_size: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 1000
+    chunk_overlap: Annotated[int, msgspec.Meta(ge=0, le=500)] = 200
+
+
+def choose_parser(source: Source, parsers: Sequence[Parser]) -> Parser | None:
+    """The first parser that names the file's ending, else the first that names its type, else TextParser for text.
+
+    None when nothing fits: then the file is of a type that no installed parser reads.
+    """
+    ending = PurePosixPath(source.filename.replace("\\", "/")).suffix.lower()
+    mime = source.mime.partition(";")[0].strip().lower()
+    fits: tuple[Callable[[Parser], bool], ...] = (
+        lambda parser: ending in parser.extensions,
+        lambda parser: mime in parser.mime_types,
+        lambda parser: parser.name == "TextParser" and _is_text(source),
+    )
+    return next((parser for fit in fits for parser in parsers if fit(parser)), None)
+
+
+def _is_text(source: Source) -> bool:
+    with source.path.open("rb") as file:
+        head = file.read(4096)
+    return bool(head) and (b"\x00" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
+
+
+class AutoParser(Parser):
+    """Hands each file to the parser that `choose_parser` finds among those that `candidates` returns, with its defaults."""
+
+    types = (TypeName("auto", AutoConfig),)
+
+    def __init__(self, candidates: Callable[[], Sequence[Parser]]) -> None:
+        self._candidates = candidates
+
+    def among(self, candidates: Callable[[], Sequence[Parser]]) -> AutoParser:
+        """The same over other parsers: all that the loaded plugins registered."""
+        return AutoParser(candidates)
+
+    def chosen(self, source: Source) -> Parser:
+        """The parser for this file. Raises ValidationFailed when no registered parser reads it."""
+        parser = choose_parser(source, [item for item in self._candidates() if not isinstance(item, AutoParser)])
+        if parser is None:
+            ending = PurePosixPath(source.filename).suffix.lower()[:20] or "no ending"
+            raise refuse(f"has {ending!r} and no parser reads that: name one for it, or install its plugin (paddock plugins)")
+        return parser
+
+    def parse(self, source: Source, config: Any) -> Document:  # noqa: ARG002  sizes matter in chunking only
+        parser = self.chosen(source)
+        return parser.parse(source, parser.types[0].config())
+
+    def chunking(self, source: Source, config: Any) -> ChunkOptions:
+        parser = self.chosen(source)
+        own = parser.chunking(source, parser.types[0].config())
+        overlap = 0 if own.strategy in _ROWS else config.chunk_overlap
+        return msgspec.structs.replace(own, size=config.chunk_size, overlap=overlap)
+
+    def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
+        check_overlap(config)
+        return ()
