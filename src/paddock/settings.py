@@ -24,6 +24,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PREFIX = "PADDOCK_"
+SHIPPED = "paddock.toml"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +163,9 @@ def load_settings(
     """Put the layers together. `sections` are the plugins' own. Raises ValidationFailed naming the key and its layer."""
     known: dict[str, type[msgspec.Struct]] = {**CORE, **sections}
     merged: Raw = {}
-    for layer, values in raw_layers(config, environ, overrides):
+    for layer, given in raw_layers(config, environ, overrides):
+        # The shipped file also shows the sections of plugins that may not be installed here.
+        values = {name: keys for name, keys in given.items() if layer != SHIPPED or name in known}
         _check_keys(layer, values, known)
         for section, keys in values.items():
             merged.setdefault(section, {}).update(keys)
@@ -185,8 +188,7 @@ def raw_layers(
     config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]] | None
 ) -> list[tuple[str, Raw]]:
     """The layers, weakest first, each with a name for messages."""
-    shipped = conf_folder() / "paddock.toml"
-    layers: list[tuple[str, Raw]] = [(shipped.name, _read(shipped))] if shipped.is_file() else []
+    layers: list[tuple[str, Raw]] = [(SHIPPED, _read(conf_folder() / SHIPPED))]
     if config is not None:
         if not config.is_file():
             raise ValidationFailed(f"the settings file {config} does not exist: check --config")
