@@ -78,7 +78,12 @@ async def test_an_event_is_listed_with_both_sets_of_names(tmp_path: Path) -> Non
     assert event["type"] == event["event_type"] == "inference"
     assert event["timestamp"] == "2024-01-15T10:30:00.250Z"
     assert event["summary"] == {"model": "m", "tokens": 3, "duration_ms": event["duration_ms"]}
-    assert (event["status"], event["request_id"], event["namespace"], event["project"]) == ("completed", "req_1", "n", "p")
+    assert (event["status"], event["request_id"], event["namespace"], event["project"]) == (
+        "completed",
+        "req_1",
+        "n",
+        "p",
+    )
 
 
 async def test_the_detail_holds_the_steps_under_both_names(tmp_path: Path) -> None:
@@ -226,7 +231,9 @@ async def test_secrets_bytes_and_long_values_are_not_kept(tmp_path: Path) -> Non
     async with logging(tmp_path) as log:
         event = log.begin("n", "p", "inference")
         event.sub("step", api_key="abc", text="use sk-abcdefghijklmnopqrstuvwx please", blob=b"\x00" * 99)
-        event.finish(headers={"Authorization": "Bearer xyz"}, long="x" * 5000, image="data:image/png;base64,AAAA", many=[1] * 99)
+        event.finish(
+            headers={"Authorization": "Bearer xyz"}, long="x" * 5000, image="data:image/png;base64,AAAA", many=[1] * 99
+        )
         found = await detail(log)
     assert found.events[0].data == {"api_key": "***", "text": "use *** please", "blob": "<99 bytes>"}
     assert found.data["headers"] == {"Authorization": "***"}

@@ -172,7 +172,16 @@ class EventLog:
             return
         self._bytes += len(encoded)
         event_id = f"evt_{time.strftime('%Y%m%d_%H%M%S', time.gmtime(event.started))}_{event.type}_{self._number():06x}"
-        row = (event_id, event.namespace, event.project, event.type, status, event.started, round(elapsed_ms, 3), encoded)
+        row = (
+            event_id,
+            event.namespace,
+            event.project,
+            event.type,
+            status,
+            event.started,
+            round(elapsed_ms, 3),
+            encoded,
+        )
         self._waiting.append(row)
         if not self._wake.is_set():
             self._wake.set()
@@ -261,7 +270,9 @@ class EventLog:
             return total, found.fetchall()
 
         total, rows = await self._core.state.read(read)
-        return EventList(total=total, events=[event_item(row) for row in rows], limit=params.limit, offset=params.offset)
+        return EventList(
+            total=total, events=[event_item(row) for row in rows], limit=params.limit, offset=params.offset
+        )
 
     async def one(self, namespace: str, project: str, event_id: str) -> EventDetail:
         """What `event_log_get` answers. Raises EventNotFound."""
