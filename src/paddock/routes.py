@@ -169,7 +169,9 @@ class Reader:
         self._has_data = endpoint.data is not None
         self._decode: Callable[[bytes], Any] | None = None
         if self._has_data and self._kind not in ("upload", "proxy", "websocket"):
-            self._decode = msgspec.json.Decoder(endpoint.data, strict=True).decode
+            # A body that keeps fields it does not know decodes itself.
+            own: Callable[[bytes], Any] | None = getattr(endpoint.data, "decode", None)
+            self._decode = own or msgspec.json.Decoder(endpoint.data, strict=True).decode
 
     async def read(self, scope: Any, ctx: Context, receive: Any) -> dict[str, Any]:
         """Parameters and body. Raises ValidationFailed, TooLarge, ClientGone."""
