@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from paddock.contracts.providers.vectors import Vectors
 
 Metric = Literal["cosine", "l2", "l1", "dot"]
 Filters = Mapping[str, Any]
+
+FUSION_DEPTH = 100  # hits of each search that a hybrid search looks at, at least
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +106,20 @@ class VectorStore(ABC):
     async def search_text(self, query: str, k: int, filters: Filters | None = None) -> list[Hit]:
         """The k best by BM25, best first; any characters are allowed in the query. Score s/(s + constant)."""
 
-    @abstractmethod
     async def search_hybrid(
         self, query: str, vector: Sequence[float] | Vectors, k: int, alpha: float, filters: Filters | None = None
     ) -> list[Hit]:
-        """Both fused; alpha is the weight of the vectors (1: vectors only, 0: BM25 only). Score over its maximum possible."""
+        """Both fused; alpha is the weight of the vectors (1: vectors only, 0: BM25 only). Score over its maximum possible.
+
+        Both searches run at once and fetch more than k, so that a chunk which is middling in both can win.
+        """
+        from paddock.contracts.fusion import fuse  # noqa: PLC0415  fusion knows Hit from here
+
+        depth = max(FUSION_DEPTH, 2 * k)
+        found, texts = await asyncio.gather(
+            self.search_vectors(vector, depth, filters), self.search_text(query, depth, filters)
+        )
+        return fuse(found, texts, alpha, k)
 
     @abstractmethod
     async def documents(self, limit: int, offset: int = 0) -> list[StoredDocument]:
