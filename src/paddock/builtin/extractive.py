@@ -121,19 +121,19 @@ def stem(word: str) -> str:
 def rank(question: str, candidates: Iterable[Candidate]) -> None:
     """Score the candidates: the share of the question's words that a sentence has, rare words counting more.
 
-    Words that only the headings above it have count a third. A sentence without any word of the question scores 0.
+    Words that only the headings above it have count half. A sentence without any word of the question scores 0.
     """
     candidates = list(candidates)
     asked = terms(question)
     seen = Counter(term for candidate in candidates for term in candidate.terms)
-    weights = {term: math.log(1 + len(candidates) / max(1, seen[term])) for term in asked}
+    weights = {term: math.log(1 + len(candidates) / max(1, seen[term])) ** 1.5 for term in asked}
     total = sum(weights.values())
     wanted = [pattern for kind, pattern in _EXPECTED if kind.search(question)]
     for candidate in candidates:
         own = sum(weight for term, weight in weights.items() if term in candidate.terms)
         above = sum(weight for term, weight in weights.items() if term in candidate.context - candidate.terms)
         if own + above > 0:
-            candidate.score = (own + above / 3) / total + _extras(candidate, wanted, asked)
+            candidate.score = (own + above / 2) / total + _extras(candidate, wanted, asked)
         elif not asked:
             # "Summarise this": the first sentences of the best passages.
             candidate.score = max(0.0, candidate.passage.score) + 1 / (1 + candidate.position)

@@ -34,6 +34,7 @@ T = TypeVar("T")
 THINKING_BUDGET = 1024
 ANSWER_TOKENS = 512
 ERROR_BODY = 256 * 1024  # of an error's body no more is read
+PAGE = 8 * 1024  # of a web page no more is looked at
 SHOWN = 2000  # characters of an upstream's message that reach the caller
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -320,7 +321,7 @@ def _error_fields(body: bytes) -> dict[str, str]:
 
 
 def _unstructured(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> str:
-    text = body.decode("utf-8", "replace")
+    text = body[:PAGE].decode("utf-8", "replace")
     is_page = "html" in headers.get("Content-Type", "") or text.lstrip()[:1] == "<"
     if is_page:
         title = _TITLE.search(text)

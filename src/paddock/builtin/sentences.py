@@ -12,14 +12,14 @@ _ITEM = re.compile(r"(?:[-*+\u2022\u2023\u2013]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])\
 _ROW = re.compile(r"\|.*\|")
 _RULE = re.compile(r"[\s|:+=_*-]+")
 _PAIR = re.compile(r"[^\s:][^:.!?]{0,48}:\s+\S.*")
-_CITATION = re.compile(r"\s*\[\d+(?:\s*[,-]\s*\d+)*\]")
-_MARKUP = re.compile(r"(\*\*|__|`)(?=\S)(.+?)(?<=\S)\1")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+_CITATION = re.compile(r" ?\[\d{1,4}(?: ?[,-] ?\d{1,4}){0,20}\]")
+_MARKUP = re.compile(r"(\*\*|__|`)(?=\S)(.{1,200}?)(?<=\S)\1")
+_LINK = re.compile(r"!?\[([^\]\[]{0,200})\]\([^)\s]{0,500}\)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e]+")
 # An end: its mark, closing quotes or brackets, then space and what may begin a sentence. Ideographic marks need no space.
 _END = re.compile(
-    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s+[\"'\u201c\u2018(\[\u00bf\u00a1]*[A-Z0-9\u00c0-\u00de\u0391-\u03a9\u0410-\u042f])"
-    r"|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*"
+    r"(?<![.!?\u2026])[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s+[\"'\u201c\u2018(\[\u00bf\u00a1]*[A-Z0-9\u00c0-\u00de\u0391-\u03a9\u0410-\u042f])"
+    r"|(?<![\u3002\uff01\uff1f])[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*"
 )
 _LAST_WORD = re.compile(r"([\w.&-]+)\.$")
 _INITIAL = re.compile(r"[A-Z]")
@@ -96,7 +96,7 @@ def _prose(lines: Sequence[str], lead: str) -> Iterator[Sentence]:
         paragraph = []
         if item:
             # A wrapped item goes on in the next lines, which can't be told from new text: they become sentences.
-            yield from (Sentence(_with_lead(lead, text), lead) for text in split_sentences(_plain(item[1])))
+            yield from (Sentence(_with_lead(lead, text), lead, text) for text in split_sentences(_plain(item[1])))
 
 
 def _with_lead(lead: str, text: str) -> str:
@@ -104,23 +104,27 @@ def _with_lead(lead: str, text: str) -> str:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    text = ""
+    parts: list[str] = []
     for line in lines:
         # A word that was hyphenated at the end of a line is one word again.
-        text = text[:-1] + line if re.search(r"[a-z]-$", text) and line[:1].islower() else f"{text} {line}"
-    return _plain(text)
+        if parts and parts[-1][-1:] == "-" and parts[-1][-2:-1].islower() and line[:1].islower():
+            parts[-1] = parts[-1][:-1]
+        elif parts:
+            parts.append(" ")
+        parts.append(line)
+    return _plain("".join(parts))
 
 
 def _plain(text: str) -> str:
-    text = _CITATION.sub("", _LINK.sub(r"\1", text))
-    return " ".join(_CONTROL.sub(" ", _MARKUP.sub(r"\2", text)).split())
+    text = " ".join(_CONTROL.sub(" ", text).split())
+    return _CITATION.sub("", _LINK.sub(r"\1", _MARKUP.sub(r"\2", text))).strip()
 
 
 def split_sentences(text: str) -> Iterator[str]:
     """Cut running text at the ends of its sentences, but not after abbreviations, initials and ``No. 5``."""
     start = 0
     for end in _END.finditer(text):
-        if not _is_abbreviation(text[start : end.end()], text[end.end() :].lstrip()[:1]):
+        if not _is_abbreviation(text[max(start, end.end() - 20) : end.end()], text[end.end() : end.end() + 2].strip()):
             yield text[start : end.end()].strip()
             start = end.end()
     if text[start:].strip():

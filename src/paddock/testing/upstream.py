@@ -232,7 +232,7 @@ class FakeUpstream:
             return web.Response(
                 status=plan.status, body=plan.body, headers={"Content-Type": "application/json", **plan.headers}
             )
-        if plan.error is not None:
+        if plan.error is not None and plan.fail_after is None:
             return web.json_response({"error": plan.error}, status=plan.status, headers=plan.headers)
         return None if plan.status == 200 else web.Response(status=plan.status, headers=plan.headers)
 
