@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import msgspec
 
-from paddock.errors import BadName, TooLarge
+from paddock.errors import BadName, ProviderUnavailable, TooLarge
 from paddock.storage.paths import is_hash
 
 
@@ -76,12 +77,31 @@ class Blobs:
         """Delete the bytes; missing ones count as done."""
         self.path(sha256).unlink(missing_ok=True)
 
-    async def store(self, pieces: AsyncIterator[bytes], limit: int) -> Stored:
-        """Store the bytes as they arrive, at most `limit` of them (else TooLarge, and nothing is kept)."""
-        with Incoming(self._incoming, limit) as incoming:
-            async for piece in pieces:
-                incoming.write(piece)
-            return incoming.keep(self)
+    def hashes(self) -> Iterator[str]:
+        """All stored bytes, in no order."""
+        for folder in self._root.iterdir():
+            if len(folder.name) == 2:
+                yield from (path.name for path in folder.iterdir() if is_hash(path.name))
+
+    async def store(
+        self, pieces: AsyncIterator[bytes], limit: int, arrived: Callable[[str], None] | None = None
+    ) -> Stored:
+        """Store the bytes as they arrive, at most `limit` of them (else TooLarge, and nothing is kept).
+
+        `arrived` gets the sha256 before the bytes take their place: from then on nobody must delete them. Raises
+        ProviderUnavailable when the disk is full or fails.
+        """
+        try:
+            with Incoming(self._incoming, limit) as incoming:
+                async for piece in pieces:
+                    await asyncio.to_thread(incoming.write, piece)
+                if arrived is not None:
+                    arrived(incoming.sha256)
+                return await asyncio.to_thread(incoming.keep, self)
+        except OSError as error:
+            raise ProviderUnavailable(
+                f"the upload can't be stored ({error.strerror}): free some space and try again"
+            ) from error
 
 
 class Incoming:
@@ -106,17 +126,24 @@ class Incoming:
         self._sha256.update(piece)
         self._out.write(piece)
 
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._sha256.hexdigest()
+
     def keep(self, blobs: Blobs) -> Stored:
         """Put the bytes in their place for good."""
-        digest = self._sha256.hexdigest()
+        digest = self.sha256
         target = blobs.path(digest)
         existed = target.is_file() and target.stat().st_size == self._size
         if not existed:
             self._out.flush()
             os.fsync(self._out.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                fsync_folder(target.parent.parent)
             self._path.replace(target)
-            fsync_folder(target.parent)
+        fsync_folder(target.parent)
         return Stored(digest, self._size, existed)
 
     def __exit__(

@@ -41,8 +41,61 @@ CREATE TABLE events (
 CREATE INDEX events_by_project ON events (namespace, project);
 """
 
-FILES = ""  # which uploaded bytes belong to which dataset
+# Which uploaded bytes belong to which dataset. `processed_as` names the way in which the file's chunks were made (NULL
+# while it has none) and `token` the task item that made them; `error` is why the last attempt failed.
+FILES = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    project TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    filename TEXT NOT NULL,
+    mime TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    uploaded REAL NOT NULL,
+    processed_as TEXT,
+    token TEXT,
+    parser TEXT,
+    chunks INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    UNIQUE (namespace, project, dataset, hash)
+);
+CREATE INDEX files_by_hash ON files (hash);
+"""
 
-TASKS = ""  # tasks and their items
+# Tasks and their items. `cancel` is NULL, then {} from the request to cancel on, then the reply of the cancel that is done.
+# An item that was running when the server stopped is pending with `interrupted` 1: its work may be done already.
+TASKS = """
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    project TEXT NOT NULL,
+    dataset TEXT,
+    payload BLOB NOT NULL,
+    state TEXT NOT NULL,
+    cancel BLOB,
+    created REAL NOT NULL,
+    finished REAL
+);
+CREATE INDEX tasks_by_project ON tasks (namespace, project, created);
+CREATE INDEX tasks_open ON tasks (finished) WHERE finished IS NULL;
+CREATE TABLE task_items (
+    task TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    interrupted INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL DEFAULT 0,
+    stored INTEGER NOT NULL DEFAULT 0,
+    skipped INTEGER NOT NULL DEFAULT 0,
+    result BLOB,
+    error TEXT,
+    PRIMARY KEY (task, number)
+) WITHOUT ROWID;
+"""
 
 MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS]
