@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import io
 import ipaddress
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from types import TracebackType
@@ -218,5 +220,12 @@ def translated(error: Exception, origin: Origin, seconds: float) -> PaddockError
 
 
 def _why(error: Exception) -> str:
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    return getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or type(cause).__name__
+    """A reason without the words of aiohttp, which may hold the whole URL."""
+    certificate = getattr(error, "certificate_error", None)
+    if certificate is not None:
+        return getattr(certificate, "verify_message", "") or type(certificate).__name__
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None)
+    if isinstance(cause, ssl.SSLError):
+        return cause.reason or type(cause).__name__
+    return os.strerror(number) if isinstance(number, int) and number > 0 else "it was closed"
