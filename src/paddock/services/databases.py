@@ -24,7 +24,7 @@ from paddock.contracts.rag import (
 )
 from paddock.errors import BadRequest, Conflict, DatabaseNotFound
 from paddock.services.project_files import ProjectFiles
-from paddock.services.project_secrets import masked
+from paddock.services.project_secrets import masked, restore
 
 Raw = dict[str, Any]
 
@@ -92,7 +92,7 @@ class Databases:
                 if value is None:
                     entry.pop(key, None)
                 else:
-                    entry[key] = value
+                    entry[key] = restore(value, entry.get(key))
 
         await self._files.edit(params.namespace, params.project, change)
         config = await self._files.config(params.namespace, params.project)

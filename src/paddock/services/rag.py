@@ -27,7 +27,8 @@ from paddock.contracts.rag import (
 from paddock.errors import PaddockError
 from paddock.services.events import EventLog
 from paddock.services.project_files import ProjectFiles
-from paddock.services.retrieval import Opener, Retrieval, metric_named, rerank_model
+from paddock.services.retrieval import Retrieval, metric_named, rerank_model
+from paddock.services.stores import OpenDatabase, Stores
 
 _WORST = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 STRATEGY_KEY = "data_processing_strategy"  # of a chunk's metadata, written by the ingest
@@ -37,10 +38,10 @@ LOOK = 5.0  # seconds that the embedder's health may take
 class Rag:
     """Implements the queries of contracts/rag.py."""
 
-    def __init__(self, files: ProjectFiles, retrieval: Retrieval, opener: Opener, events: EventLog) -> None:
+    def __init__(self, files: ProjectFiles, retrieval: Retrieval, stores: Stores, events: EventLog) -> None:
         self._files = files
         self._retrieval = retrieval
-        self._opener = opener
+        self._stores = stores
         self._events = events
 
     @hookimpl
@@ -85,13 +86,11 @@ class Rag:
         start = time.perf_counter()
         parts: dict[str, ComponentHealth] = {}
         try:
-            opened = await self._opener.open(params.namespace, params.project, database)
-            stats = await opened.store.stats()
-            message = f"{stats.chunks} chunks of {stats.documents} documents"
-            parts["vector_store"] = _part("vector_store", "healthy", start, message)
-            look = await asyncio.wait_for(opened.embedder.health(), LOOK)
-        except TimeoutError:
-            look = Health(status="unhealthy", message=f"the embedder did not answer within {LOOK:.0f} s")
+            async with self._stores.using(params.namespace, params.project, database.name) as opened:
+                stats = await opened.store.stats()
+                message = f"{stats.chunks} chunks of {stats.documents} documents"
+                parts["vector_store"] = _part("vector_store", "healthy", start, message)
+                look = await self._embedder_health(opened)
         except PaddockError as error:
             parts.setdefault("vector_store", _part("vector_store", "unhealthy", start, error.message))
             look = Health(status="unhealthy", message="not looked at: the store does not open")
@@ -107,12 +106,22 @@ class Rag:
             issues=issues or None,
         )
 
+    async def _embedder_health(self, opened: OpenDatabase) -> Health:
+        try:
+            bound = await opened.check_embedder()
+            return await asyncio.wait_for(bound.embedder.health(), LOOK)
+        except PaddockError as error:
+            return Health(status="unhealthy", message=error.message)
+        except TimeoutError:
+            return Health(status="unhealthy", message=f"the embedder did not answer within {LOOK:.0f} s")
+
     @hookimpl
     async def rag_stats(self, ctx: Context, params: DatabaseChoice) -> RagStats:
         config = await self._files.config(params.namespace, params.project)
         database = config.database(params.database)
-        opened = await self._opener.open(params.namespace, params.project, database)
-        stats = await opened.store.stats()
+        async with self._stores.using(params.namespace, params.project, database.name) as opened:
+            stats = await opened.store.stats()
+        bound = opened.embedder
         return RagStats(
             database=database.name,
             vector_count=stats.chunks,
@@ -122,7 +131,7 @@ class Rag:
             storage_human=human_size(stats.size_bytes + stats.index_size_bytes),
             collection_size_bytes=stats.size_bytes,
             index_size_bytes=stats.index_size_bytes,
-            embedding_dimension=stats.dimension or opened.embedder.dimension(opened.embedding),
+            embedding_dimension=stats.dimension or (bound.embedder.dimension(bound.config) if bound else None),
             distance_metric=stats.metric,
             collection_name=str(database.config.get("collection_name", database.name)),
             last_updated=iso(stats.last_updated) if stats.last_updated else None,
@@ -132,8 +141,9 @@ class Rag:
     @hookimpl
     async def document_list(self, ctx: Context, params: DocumentListPath) -> list[DocumentSummary]:
         config = await self._files.config(params.namespace, params.project)
-        opened = await self._opener.open(params.namespace, params.project, config.database(params.database))
-        found = await opened.store.documents(params.limit, params.offset)
+        database = config.database(params.database)
+        async with self._stores.using(params.namespace, params.project, database.name) as opened:
+            found = await opened.store.documents(params.limit, params.offset)
         return [
             DocumentSummary(
                 id=item.file.file_hash,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,17 +11,16 @@ from paddock.contracts.base import Json
 from paddock.contracts.config import DatabaseConfig, ModelConfig, ProjectConfig
 from paddock.contracts.providers import (
     ChatCall,
-    Embedder,
     Metric,
     Query,
     RetrievalStrategy,
     Retrieved,
     Vectors,
-    VectorStore,
 )
 from paddock.errors import FieldError, ModelNotFound, ProviderUnavailable, StrategyNotFound, ValidationFailed
 from paddock.services.core import Core
 from paddock.services.project_secrets import resolve_env
+from paddock.services.stores import OpenDatabase, Stores
 
 EXTRACTIVE = "extractive"
 DEFAULT = "hybrid"  # of a database that names no retrieval strategy
@@ -29,29 +28,6 @@ _METRICS: Mapping[str, Metric] = {
     "cosine": "cosine", "l2": "l2", "euclidean": "l2", "euclid": "l2", "l1": "l1", "manhattan": "l1", "dot": "dot",
     "ip": "dot", "inner_product": "dot",
 }  # fmt: skip
-
-
-class OpenDatabase(Protocol):
-    """A database that is open: its store, and the embedder that filled it with its config."""
-
-    @property
-    def store(self) -> VectorStore:
-        """The chunks."""
-
-    @property
-    def embedder(self) -> Embedder:
-        """Makes the query's vector."""
-
-    @property
-    def embedding(self) -> Any:
-        """The embedder's config."""
-
-
-class Opener(Protocol):
-    """Opens project databases."""
-
-    def open(self, namespace: str, project: str, database: DatabaseConfig) -> Awaitable[OpenDatabase]:
-        """Open the database, or hand out the open one."""
 
 
 class Answer(msgspec.Struct):
@@ -69,9 +45,9 @@ class Answer(msgspec.Struct):
 class Retrieval:
     """Runs retrieval strategies over the databases of projects."""
 
-    def __init__(self, core: Core, opener: Opener) -> None:
+    def __init__(self, core: Core, stores: Stores) -> None:
         self._core = core
-        self._opener = opener
+        self._stores = stores
 
     async def retrieve(self, config: ProjectConfig, database: str | None, strategy: str | None, query: Query) -> Found:
         """Find chunks. `database` and `strategy` None mean the project's and the database's defaults.
@@ -80,9 +56,8 @@ class Retrieval:
         """
         chosen = config.database(database)
         name, provider, options = self.strategy(chosen, strategy)
-        opened = await self._opener.open(config.namespace, config.name, chosen)
-        tools = Tools(self._core, config, opened)
-        found = await provider.retrieve(query, tools, options)
+        async with self._stores.using(config.namespace, config.name, chosen.name) as opened:
+            found = await provider.retrieve(query, Tools(self._core, config, opened), options)
         return Found(retrieved=found, strategy=name, database=chosen.name)
 
     def strategy(self, database: DatabaseConfig, name: str | None) -> tuple[str, RetrievalStrategy, Any]:
@@ -124,8 +99,8 @@ class Tools:
     async def embed(self, text: str) -> Vectors:
         """The query's vector; the same text is embedded once."""
         if text not in self._vectors:
-            found = await self._opened.embedder.embed([text], self._opened.embedding, "query")
-            self._vectors[text] = found[0]
+            embedder = await self._opened.check_embedder()
+            self._vectors[text] = (await embedder.embed([text], "query"))[0]
         return self._vectors[text]
 
     async def rerank(self, model: str | None, query: str, documents: Sequence[str]) -> list[float]:
