@@ -304,4 +304,6 @@ def _not_there(name: str | None, known: Iterable[str]) -> str:
         return "is missing: llamafarm.yaml defines none"
     near = difflib.get_close_matches(name, names, 3)
     shown = name[:64].encode("ascii", "backslashreplace").decode()
-    return f"{shown!r} not found; " + (f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names[:20])}")
+    return f"{shown!r} not found; " + (
+        f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names[:20])}"
+    )

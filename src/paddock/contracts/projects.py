@@ -93,7 +93,11 @@ def project_create(ctx: Context, params: NamespacePath, data: ProjectCreate) -> 
 
 
 @endpoint(
-    "GET", "/v1/projects/{namespace}/{project}", access="read", tags=("mcp", "projects"), raises=(BadName, ProjectNotFound)
+    "GET",
+    "/v1/projects/{namespace}/{project}",
+    access="read",
+    tags=("mcp", "projects"),
+    raises=(BadName, ProjectNotFound),
 )
 def project_get(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]:
     """Return one project; an invalid file comes with `validation_error` instead of an error."""

@@ -76,7 +76,15 @@ class _Checker:
 
     def run(self) -> Checked:
         config = self._structure()
-        for look in (self._top, self._models, self._prompts, self._databases, self._processing, self._datasets, self._mcp):
+        for look in (
+            self._top,
+            self._models,
+            self._prompts,
+            self._databases,
+            self._processing,
+            self._datasets,
+            self._mcp,
+        ):
             look(config)
         normal = self._normal
         found = normal.errors + [
@@ -86,7 +94,9 @@ class _Checker:
         if len(errors) > MAX_ERRORS:
             errors = [*errors[:MAX_ERRORS], FieldError("…", f"{len(errors) - MAX_ERRORS} more errors")]
         return Checked(
-            config=None if errors else config, errors=errors, warnings=list(dict.fromkeys(normal.warnings + self._warnings))
+            config=None if errors else config,
+            errors=errors,
+            warnings=list(dict.fromkeys(normal.warnings + self._warnings)),
         )
 
     def _structure(self) -> ProjectConfig:
@@ -101,7 +111,9 @@ class _Checker:
             noted = list(self._convert.errors)
             config = self._convert.struct(ProjectConfig, {**rest, **self._own, "runtime": {}}, "")
             self._convert.errors = noted
-        return config or ProjectConfig(name=self._own["name"], namespace=self._own["namespace"], runtime=RuntimeConfig())
+        return config or ProjectConfig(
+            name=self._own["name"], namespace=self._own["namespace"], runtime=RuntimeConfig()
+        )
 
     def _fail(self, path: str, reason: str) -> None:
         self._errors.append(FieldError(path, reason))
@@ -172,14 +184,20 @@ class _Checker:
         self._refer(f"{path}.target_database", model.target_database, self._names("rag", "databases"), "database")
         self._unique(model.tools)
         self._environment(
-            {key: getattr(model, key) for key in ("model", "base_url", "api_key", "model_api_parameters", "extra_body")}, path
+            {
+                key: getattr(model, key)
+                for key in ("model", "base_url", "api_key", "model_api_parameters", "extra_body")
+            },
+            path,
         )
         if model.base_url is not None:
             self._address(model.base_url, f"{path}.base_url")
         if model.instructor_mode is not None:
             self._warn(f"{path}.instructor_mode", "without effect: ask for structured replies with response_format")
         if model.tool_call_strategy == "prompt_based":
-            self._warn(f"{path}.tool_call_strategy", "without effect: tools are always handed to the provider's own interface")
+            self._warn(
+                f"{path}.tool_call_strategy", "without effect: tools are always handed to the provider's own interface"
+            )
         if model.keep_loaded:
             self._warn(f"{path}.keep_loaded", "without effect: the provider decides how long a model stays loaded")
         for key in model.extra:
@@ -198,7 +216,9 @@ class _Checker:
         strategies = database.embedding_strategies
         self._unique(strategies)
         names = [item.name for item in strategies]
-        self._refer(f"{path}.default_embedding_strategy", database.default_embedding_strategy, names, "embedding strategy")
+        self._refer(
+            f"{path}.default_embedding_strategy", database.default_embedding_strategy, names, "embedding strategy"
+        )
         if not strategies:
             self._warn(path, "has no embedding strategy: nothing can be stored in it or found")
         for item in strategies:
@@ -213,7 +233,9 @@ class _Checker:
         strategies = database.retrieval_strategies
         self._unique(strategies)
         names = [item.name for item in strategies]
-        self._refer(f"{path}.default_retrieval_strategy", database.default_retrieval_strategy, names, "retrieval strategy")
+        self._refer(
+            f"{path}.default_retrieval_strategy", database.default_retrieval_strategy, names, "retrieval strategy"
+        )
         if database.default_retrieval_strategy is None and sum(item.default for item in strategies) > 1:
             self._warn(f"{path}.retrieval_strategies", "several have default: true; the first of them counts")
         for item in strategies:
@@ -253,7 +275,9 @@ class _Checker:
             strategy = dataset.data_processing_strategy
             self._refer(f"{path}.data_processing_strategy", strategy, strategies, "data processing strategy")
             for key in dataset.extra:
-                reason = "kept without effect: the server itself knows the files" if key == "files" else "unknown key, kept"
+                reason = (
+                    "kept without effect: the server itself knows the files" if key == "files" else "unknown key, kept"
+                )
                 self._warn(f"{path}.{key}", reason)
 
     def _mcp(self, config: ProjectConfig) -> None:

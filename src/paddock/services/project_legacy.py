@@ -72,7 +72,9 @@ def _prompts(normal: Normal) -> None:
             sets.append(item)
             continue
         known = {key: item[key] for key in ("role", "content", "tool_call_id") if key in item}
-        normal.warnings += [f"prompts[{at}].{key}: kept, without effect on a single message" for key in item.keys() - known]
+        normal.warnings += [
+            f"prompts[{at}].{key}: kept, without effect on a single message" for key in item.keys() - known
+        ]
         normal.moved.append((f"prompts[0].messages[{len(messages)}]", f"prompts[{at}]"))
         messages.append({"role": "system", **known})
     normal.values["prompts"] = [{"name": "default", "messages": messages}, *sets]
@@ -120,7 +122,10 @@ class _Components:
                 for kind, name in items.items():
                     self._defaults.setdefault(kind, (f"{where}.defaults.{kind}", name))
             elif key not in ("embedding_strategies", "retrieval_strategies", "parsers", "defaults"):
-                self._fail(f"{where}.{key}", "unknown key; known: defaults, embedding_strategies, parsers, retrieval_strategies")
+                self._fail(
+                    f"{where}.{key}",
+                    "unknown key; known: defaults, embedding_strategies, parsers, retrieval_strategies",
+                )
             elif not isinstance(items, list):
                 self._fail(f"{where}.{key}", "not a list" if key != "defaults" else "not a mapping")
             else:
@@ -197,7 +202,9 @@ class _Components:
     def _resolve(self, kind: str, name: Json, path: str, origin: str) -> dict[str, Json] | None:
         known = [one for group, one in self._parts if group == kind]
         if not isinstance(name, str) or (kind, name) not in self._parts:
-            self._fail(origin, f"{str(name)[:64]!r} is not one of the components' {kind}; known: {', '.join(known) or 'none'}")
+            self._fail(
+                origin, f"{str(name)[:64]!r} is not one of the components' {kind}; known: {', '.join(known) or 'none'}"
+            )
             return None
         self._used.add((kind, name))
         where, part = self._parts[kind, name]

@@ -103,9 +103,7 @@ class _Splicer:
             out += body if out else [prefix + body[0][column:], *body[1:]]
         return out
 
-    def _chosen(
-        self, node: Any, entries: list[_Entry], new: Any, column: int
-    ) -> list[tuple[_Entry | None, list[str]]]:
+    def _chosen(self, node: Any, entries: list[_Entry], new: Any, column: int) -> list[tuple[_Entry | None, list[str]]]:
         if isinstance(node, MappingNode):
             kept = [(entry, new[entry.identity]) for entry in entries if entry.identity in new]
             known = {entry.identity for entry in entries}

@@ -15,7 +15,9 @@ from paddock.outgoing import host_port
 from paddock.settings import Settings
 
 MASK = "********"
-_SECRET = re.compile(r"(^|[_-])(api_?-?key|access-?key|token|password|passwd|secret|authorization|cookie|credentials?)$")
+_SECRET = re.compile(
+    r"(^|[_-])(api_?-?key|access-?key|token|password|passwd|secret|authorization|cookie|credentials?)$"
+)
 _KEY = re.compile(r"[_-]key$")
 _LOOSE = re.compile(r"key|token|secret|passw|auth|cookie|credential")
 _LOOSE_INSIDE = ("headers", "env")  # maps of names that strangers chose
@@ -70,7 +72,9 @@ def _restore(new: Json, old: Json, path: str, place: _Place, errors: list[FieldE
         before = old if isinstance(old, dict) else {}
         moved = place.moved or (bool(before) and any(new.get(one) != before.get(one) for one in _DESTINATION))
         return {
-            key: _restore(item, before.get(key), f"{path}.{key}" if path else key, _Place(key, place.key, moved), errors)
+            key: _restore(
+                item, before.get(key), f"{path}.{key}" if path else key, _Place(key, place.key, moved), errors
+            )
             for key, item in new.items()
         }
     if isinstance(new, list):

@@ -24,7 +24,7 @@ from paddock.errors import FieldError, ValidationFailed
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
-MAX_NODES = 20_000  # written in the file
+MAX_NODES = 20_000  # written in the file, keys included
 MAX_EXPANDED = 50_000  # after aliases and merge keys
 MAX_ALIASES = 200
 _INTEGERS = range(-(2**63), 2**64)  # what JSON parsers of other languages can still read
@@ -173,9 +173,11 @@ class _Builder:
     def _key(self, key: Any, path: str) -> tuple[str | None, str]:
         target = key.target if isinstance(key, Alias) else key
         if not isinstance(target, ScalarNode):
-            self.errors.append(FieldError(path or FILE, f"line {key.start_mark.line + 1}: a key is text, not a collection"))
+            self.errors.append(
+                FieldError(path or FILE, f"line {key.start_mark.line + 1}: a key is text, not a collection")
+            )
             return None, path
-        name = str(target.value)
+        name = self._text(target, path)
         return name, f"{path}.{name}" if path else name
 
     def _merged(self, node: Any, path: str, level: int) -> Iterator[dict[str, Json]]:
@@ -194,7 +196,14 @@ class _Builder:
             return bool(self._constructor.construct_yaml_bool(node))
         if kind in ("int", "float"):
             return self._number(node, kind, path)
-        return str(node.value)
+        return self._text(node, path)
+
+    def _text(self, node: ScalarNode, path: str) -> str:
+        text = str(node.value)
+        if _half_pair(text):
+            self.errors.append(FieldError(path or FILE, "a text holds half of a surrogate pair: remove that character"))
+            return "?"
+        return text
 
     def _number(self, node: ScalarNode, kind: str, path: str) -> int | float:
         try:
@@ -210,6 +219,11 @@ class _Builder:
             pass  # reported below like a number that is too large
         self.errors.append(FieldError(path, "not a number that JSON can hold: quote it if it is text"))
         return 0
+
+
+def _half_pair(text: str) -> bool:
+    """Whether a text holds a code point that UTF-8 and JSON can't."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_merge(key: Any) -> bool:
@@ -228,8 +242,10 @@ def check_plain(value: Json) -> None:
             raise failed(f"nested more than {MAX_DEPTH} levels deep")
         if count > MAX_NODES:
             raise failed(f"more than {MAX_NODES} values")
+        if isinstance(item, str) and _half_pair(item):
+            raise failed("a text holds half of a surrogate pair: remove that character")
         if isinstance(item, dict):
-            waiting += [(one, level + 1) for one in item.values()]
+            waiting += [(one, level + 1) for pair in item.items() for one in pair]
         elif isinstance(item, list):
             waiting += [(one, level + 1) for one in item]
         elif isinstance(item, int) and not isinstance(item, bool) and item not in _INTEGERS:
@@ -259,7 +275,7 @@ _Representer.add_representer(str, _Representer.text)
 
 
 def dump(value: Json) -> str:
-    """Plain data as YAML text with a line break at its end. Raises ValidationFailed for text that no file can hold."""
+    """Plain data as YAML text with a line break at its end."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
@@ -269,9 +285,4 @@ def dump(value: Json) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     out = io.StringIO()
     yaml.dump(value, out)
-    text = out.getvalue()
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise failed("a text holds half of a surrogate pair: remove that character") from error
-    return text
+    return out.getvalue()

@@ -115,4 +115,6 @@ def shown(project: LoadedProject) -> Project:
 
 def _same_as_path(what: str, given: Json, expected: str) -> None:
     if given is not None and given != expected:
-        raise BadRequest(f"the {what} in the body differs from {expected!r} in the path: write the same, or leave it out")
+        raise BadRequest(
+            f"the {what} in the body differs from {expected!r} in the path: write the same, or leave it out"
+        )
