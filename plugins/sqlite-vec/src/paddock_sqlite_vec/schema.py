@@ -92,11 +92,11 @@ def snapshot(connection: Connection) -> Iterator[None]:
         yield
 
 
-def create_vectors(connection: Connection, shape: Shape, table: str = "vectors") -> None:
+def create_vectors(connection: Connection, shape: Shape) -> None:
     """Make a vec0 table. vec0 has no dot product; such a table is only ever scanned."""
     metric = "l2" if shape.metric == "dot" else shape.metric
     connection.execute(
-        f"CREATE VIRTUAL TABLE {table} USING vec0 "
+        "CREATE VIRTUAL TABLE vectors USING vec0 "
         f"(embedding float[{shape.dimension:d}] distance_metric={metric}, chunk_size={VEC0_CHUNK})"
     )
     connection.executemany(
@@ -110,8 +110,8 @@ def change_metric(connection: Connection, metric: Metric) -> None:
     if shape is None or shape.metric == metric:
         return
     if {shape.metric, metric} != {"l2", "dot"}:  # these two have the same table
-        connection.execute("DROP TABLE IF EXISTS vectors_new")
-        create_vectors(connection, Shape(shape.dimension, metric), "vectors_new")
-        connection.execute("INSERT INTO vectors_new (rowid, embedding) SELECT rowid, embedding FROM vectors")
-        connection.execute("DROP TABLE vectors; ALTER TABLE vectors_new RENAME TO vectors")
+        # By way of a plain table, because a vec0 table does not survive ALTER TABLE RENAME.
+        connection.execute("CREATE TABLE moving AS SELECT rowid AS id, embedding FROM vectors; DROP TABLE vectors")
+        create_vectors(connection, Shape(shape.dimension, metric))
+        connection.execute("INSERT INTO vectors (rowid, embedding) SELECT id, embedding FROM moving; DROP TABLE moving")
     connection.execute("UPDATE meta SET value = ? WHERE key = 'metric'", (metric,))
