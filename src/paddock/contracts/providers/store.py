@@ -17,8 +17,6 @@ from paddock.contracts.providers.vectors import Vectors
 Metric = Literal["cosine", "l2", "l1", "dot"]
 Filters = Mapping[str, Any]
 
-FUSION_DEPTH = 100  # hits of each search that a hybrid search looks at, at least
-
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     """The file that chunks belong to. `token` names the ingest run; `ingested_at` in seconds since 1970."""
@@ -111,15 +109,14 @@ class VectorStore(ABC):
     ) -> list[Hit]:
         """Both fused; alpha is the weight of the vectors (1: vectors only, 0: BM25 only). Score over its maximum possible.
 
-        Both searches run at once and fetch more than k, so that a chunk which is middling in both can win.
+        Both searches run at once, and fetch as many more than k as `paddock.contracts.fusion.depth` says.
         """
-        from paddock.contracts.fusion import fuse  # noqa: PLC0415  fusion knows Hit from here
+        from paddock.contracts.fusion import depth, fuse  # noqa: PLC0415  fusion knows Hit from here
 
-        depth = max(FUSION_DEPTH, 2 * k)
-        found, texts = await asyncio.gather(
-            self.search_vectors(vector, depth, filters), self.search_text(query, depth, filters)
+        near, said = await asyncio.gather(
+            self.search_vectors(vector, depth(k), filters), self.search_text(query, depth(k), filters)
         )
-        return fuse(found, texts, alpha, k)
+        return fuse(near, said, alpha, k)
 
     @abstractmethod
     async def documents(self, limit: int, offset: int = 0) -> list[StoredDocument]:
