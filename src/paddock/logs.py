@@ -42,7 +42,7 @@ class Log:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def event(self, name: str, level: str = "info", **fields: object) -> None:
+    def event(self, name: str, /, level: str = "info", **fields: object) -> None:
         """Write one event."""
         if _LEVELS[level] < self._least:
             return

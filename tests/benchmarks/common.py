@@ -118,7 +118,8 @@ def wrk(url: str, body: Any = None, *, connections: int = 16, seconds: float = 1
     errors += sum(map(int, broken.groups())) if broken else 0
     replies = re.search(r"(\d+) requests in", text)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert rate and replies, text
+    assert rate, text
+    assert replies, text
     return Load(float(rate.group(1)), _latency(text, "50%"), _latency(text, "99%"), errors, int(replies.group(1)))
 
 
