@@ -21,6 +21,7 @@ from paddock.outgoing import OutgoingClient
 from paddock.plugins import Loaded, Plugins
 from paddock.routes import Dispatcher
 from paddock.services import CONTRACTS, Core, Services
+from paddock.services.project_secrets import outgoing_allow
 from paddock.settings import Settings
 from paddock.storage import Blobs, Database
 from paddock.storage.schema import MIGRATIONS
@@ -110,7 +111,7 @@ def outgoing_client(settings: Settings) -> OutgoingClient:
     """The client of upstreams as the settings want it."""
     outgoing = settings.outgoing
     return OutgoingClient(
-        outgoing.allow,
+        outgoing_allow(settings),
         connect_timeout=outgoing.connect_timeout,
         first_byte_timeout=outgoing.first_byte_timeout,
         timeout=outgoing.timeout,

@@ -26,6 +26,9 @@ rag:
 """
 
 
+REQUIRED = "{type: HeadingExtractor, required_for: [x]}"
+
+
 @pytest.fixture
 def core(make_core: Callable[..., Core]) -> Core:
     return make_core(outgoing={"env": ["PADDOCK_TEST_UNSET"]})
@@ -295,8 +298,7 @@ def test_an_error_names_its_path(look: Check, text: str, field: str) -> None:
         ),
         (
             "rag:\n",
-            "rag:\n  data_processing_strategies:\n"
-            "    [{name: s, parsers: [auto], extractors: [{type: HeadingExtractor, required_for: [x]}]}]\n",
+            "rag:\n  data_processing_strategies: [{name: s, parsers: [auto], extractors: [" + REQUIRED + "]}]\n",
             "rag.data_processing_strategies[0].extractors[0].required_for[0]",
         ),
     ],

@@ -11,6 +11,7 @@ from paddock.contracts import projects as contracts
 from paddock.contracts.base import Context, endpoints_of
 from paddock.contracts.projects import NamespacePath, Project, ProjectCreate, ProjectPath, ProjectUpdate
 from paddock.errors import BadName, BadRequest, Conflict, ProjectNotFound, TemplateNotFound, ValidationFailed
+from paddock.resources import conf_folder
 from paddock.services.core import Core
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
@@ -92,6 +93,19 @@ async def test_an_unknown_template_lists_the_known_ones(service: Projects) -> No
     with pytest.raises(TemplateNotFound, match="mine") as caught:
         await service.project_create(ctx(), NS, ProjectCreate(name="p", config_template="no"))
     assert "default" in caught.value.message
+
+
+@pytest.mark.parametrize("template", ["default", "rag", "server"])
+async def test_the_shipped_templates_are_valid_and_keep_their_comments(
+    service: Projects, tmp_path: Path, template: str
+) -> None:
+    project = (await service.project_create(ctx(), NS, ProjectCreate(name="p", config_template=template))).project
+    assert (project.name, project.validation_error, project.warnings) == ("p", None, [])
+    written = (tmp_path / "projects" / "ns" / "p" / "llamafarm.yaml").read_text().splitlines()
+    shipped = (conf_folder() / "templates" / f"{template}.yaml").read_text().splitlines()
+    assert [line for line in shipped if line not in written] == [
+        line for line in shipped if line.startswith(("name:", "namespace:"))
+    ]
 
 
 @pytest.mark.parametrize("name", ["../mine", "/etc/passwd", ".", "mine.yaml/..", "a\x00b"])

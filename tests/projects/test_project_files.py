@@ -220,6 +220,11 @@ async def test_an_edit_returns_what_the_change_returned(files: ProjectFiles, pro
     assert [one.name for one in (await files.config("ns", "p")).prompts] == ["a"]
 
 
+async def test_an_edit_that_puts_a_mask_in_keeps_the_secret(files: ProjectFiles, project: LoadedProject) -> None:
+    await files.edit("ns", "p", lambda raw: raw["runtime"]["models"][0].update(api_key="********", model="new"))
+    assert (await files.config("ns", "p")).model().api_key == "sk-1"
+
+
 async def test_an_edit_that_raises_or_ends_invalid_changes_nothing(files: ProjectFiles, project: LoadedProject) -> None:
     def fail(raw: dict[str, Any]) -> None:
         raw.clear()

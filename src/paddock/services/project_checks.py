@@ -194,10 +194,6 @@ class _Checker:
             self._address(model.base_url, f"{path}.base_url")
         if model.instructor_mode is not None:
             self._warn(f"{path}.instructor_mode", "without effect: ask for structured replies with response_format")
-        if model.tool_call_strategy == "prompt_based":
-            self._warn(
-                f"{path}.tool_call_strategy", "without effect: tools are always handed to the provider's own interface"
-            )
         if model.keep_loaded:
             self._warn(f"{path}.keep_loaded", "without effect: the provider decides how long a model stays loaded")
         for key in model.extra:

@@ -31,13 +31,13 @@ from paddock.errors import (
     ValidationFailed,
 )
 from paddock.services.core import Core
-from paddock.services.project_checks import Checked, check
+from paddock.services.project_checks import Checked, check, check_file
 from paddock.services.project_merge import merge
 from paddock.services.project_secrets import masked, restore
 from paddock.services.project_yaml import FILE, MAX_BYTES, Parsed, check_plain, dump, failed, parse, same
 from paddock.storage import check_name, inside, replace_file
 
-__all__ = ["RESERVED", "LoadedProject", "ProjectFiles", "masked"]
+__all__ = ["RESERVED", "LoadedProject", "ProjectFiles", "check_file", "masked"]
 
 T = TypeVar("T")
 Signature = tuple[int, int, int]
@@ -159,8 +159,9 @@ class ProjectFiles:
         """Read, let `change` alter the plain values in place, check, write; returns what `change` returned.
 
         No other change of the project comes between. `change` must not block; what it raises reaches the caller and
-        nothing is written. It sees what the user wrote, in the form the user chose, secrets included. Raises
-        ProjectNotFound, and ValidationFailed when the file is not YAML or the result is invalid.
+        nothing is written. It sees what the user wrote, in the form the user chose, secrets included; a masked secret that
+        it puts in keeps its stored value. Raises ProjectNotFound, and ValidationFailed when the file is not YAML or the
+        result is invalid.
         """
         async with self._locked(namespace, name):
             folder, old = await self._current(namespace, name)
@@ -169,7 +170,7 @@ class ProjectFiles:
                 raise ValidationFailed(f"llamafarm.yaml can't be changed: {project.validation_error}", project.errors)
             values = copy.deepcopy(old.raw)
             result = change(values)
-            await self._write(folder, namespace, name, old, values)
+            await self._write(folder, namespace, name, old, restore(values, old.raw))
         return result
 
     async def delete(
@@ -210,7 +211,10 @@ class ProjectFiles:
         if path is None:
             return None
         # The signature is taken first: a change in between is seen as one with the next request.
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # deleted a moment ago
+            return None
         raw: dict[str, Json] = {}
         data = b""
         try:

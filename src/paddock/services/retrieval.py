@@ -128,14 +128,14 @@ class Tools:
     def _call(self, config: ModelConfig, prompt: str) -> ChatCall:
         settings = self._core.settings
         body: dict[str, Json] = {
-            **config.model_api_parameters,
+            **resolve_env(config.model_api_parameters, settings),  # never the prompt: a user's text is no reference
             "model": config.model,
             "temperature": 0,
             "max_tokens": 400,
         }
         body["messages"] = [{"role": "user", "content": prompt}]
         return ChatCall(
-            body=resolve_env(body, settings),
+            body=body,
             stream=False,
             base_url=resolve_env(config.base_url, settings) if config.base_url else None,
             api_key=resolve_env(config.api_key, settings) if config.api_key else None,
