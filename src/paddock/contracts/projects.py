@@ -76,7 +76,7 @@ class ModelList(msgspec.Struct, kw_only=True):
     models: list[dict[str, Json]]
 
 
-@endpoint("GET", "/v1/projects/{namespace}", access="read", tags=("mcp", "projects"), raises=(BadName,))
+@endpoint("GET", "/v1/projects/{namespace}", access="read", tags=("mcp",), raises=(BadName,))
 def projects_list(ctx: Context, params: NamespacePath) -> Awaitable[ProjectList]:
     """List the projects of a namespace. An unknown namespace is empty. Invalid projects are listed with the reason."""
 
@@ -85,7 +85,7 @@ def projects_list(ctx: Context, params: NamespacePath) -> Awaitable[ProjectList]
     "POST",
     "/v1/projects/{namespace}",
     access="write",
-    tags=("mcp", "projects"),
+    tags=("mcp",),
     raises=(BadName, BadRequest, TemplateNotFound, Conflict, ValidationFailed),
 )
 def project_create(ctx: Context, params: NamespacePath, data: ProjectCreate) -> Awaitable[ProjectReply]:
@@ -96,7 +96,7 @@ def project_create(ctx: Context, params: NamespacePath, data: ProjectCreate) -> 
     "GET",
     "/v1/projects/{namespace}/{project}",
     access="read",
-    tags=("mcp", "projects"),
+    tags=("mcp",),
     raises=(BadName, ProjectNotFound),
 )
 def project_get(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]:
@@ -107,7 +107,7 @@ def project_get(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]:
     "PUT",
     "/v1/projects/{namespace}/{project}",
     access="write",
-    tags=("mcp", "projects"),
+    tags=("mcp",),
     raises=(BadName, BadRequest, ProjectNotFound, ValidationFailed),
 )
 def project_update(ctx: Context, params: ProjectPath, data: ProjectUpdate) -> Awaitable[ProjectReply]:
@@ -121,7 +121,7 @@ def project_update(ctx: Context, params: ProjectPath, data: ProjectUpdate) -> Aw
     "DELETE",
     "/v1/projects/{namespace}/{project}",
     access="write",
-    tags=("mcp", "projects"),
+    tags=("mcp",),
     raises=(BadName, ProjectNotFound),
 )
 def project_delete(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]:
@@ -132,7 +132,7 @@ def project_delete(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]
     "GET",
     "/v1/projects/{namespace}/{project}/models",
     access="read",
-    tags=("mcp", "models"),
+    tags=("mcp",),
     raises=(BadName, ProjectNotFound, ValidationFailed),
 )
 def models_list(ctx: Context, params: ProjectPath) -> Awaitable[ModelList]:
