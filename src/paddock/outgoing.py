@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Literal
 
@@ -28,14 +28,15 @@ __all__ = ["Origin", "OutgoingClient", "check_url", "host_port"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Verdict = Literal["public", "private", "never"]
+Resolve = Callable[[str], Awaitable[Sequence[str]]]  # a host name to its addresses
 
 SETTING = "outgoing.allow"
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:[/?][!-\[\]-~]*)?",
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[/?][!\"$-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
-_ALLOWED = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})", re.ASCII)
+_ALLOWED = re.compile(r"(?P<host>\[[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})", re.ASCII)
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _CACHED = 512  # checked addresses kept; a server talks to few
 
@@ -183,7 +184,8 @@ class OutgoingClient:
     """The HttpClient of the core: pooled connections, no redirects, cookies or proxies, bodies as they come.
 
     `allow` lists ``host:port`` that may be loopback or private. Times are in seconds; `timeout` (whole exchange) and
-    `first_byte_timeout` hold for requests that name none. Must be used in one event loop and closed in it.
+    `first_byte_timeout` hold for requests that name none. `resolve` stands in for the system's name service. Must be used
+    in one event loop and closed in it.
     """
 
     def __init__(
@@ -193,11 +195,13 @@ class OutgoingClient:
         connect_timeout: float = 10,
         first_byte_timeout: float = 300,
         timeout: float = 3600,
+        resolve: Resolve | None = None,
     ) -> None:
         self.allowed = parse_allow(allow)
         self.connect_timeout = connect_timeout
         self.first_byte_timeout = first_byte_timeout
         self.timeout = timeout
+        self._resolve = resolve
         self._origins: dict[str, Origin] = {}
         self._pool: Pool | None = None
         self._closed = False
@@ -235,7 +239,7 @@ class OutgoingClient:
         from paddock.outgoing_http import Exchange, Pool, Request  # noqa: PLC0415  aiohttp is heavy: on first use
 
         if self._pool is None:
-            self._pool = Pool(self.allowed, self.connect_timeout)
+            self._pool = Pool(self.allowed, self.connect_timeout, self._resolve)
         return Exchange(self._pool, Request(method, url, origin, headers, body, total, min(first_byte, total)))
 
     async def close(self) -> None:

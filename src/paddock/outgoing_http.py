@@ -11,7 +11,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from paddock.errors import PaddockError, ProviderUnavailable, UpstreamTimeout
-from paddock.outgoing import Origin, refusal
+from paddock.outgoing import Origin, Resolve, refusal
 
 # Below the five seconds after which common servers (uvicorn, llama-server) drop an idle connection themselves.
 KEEP_ALIVE = 4
@@ -40,36 +40,46 @@ def _open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves names in a thread and refuses an answer with any address that the rule does not permit."""
+    """Resolves names and refuses an answer with any address that the rule does not permit."""
 
-    def __init__(self, allowed: frozenset[str]) -> None:
+    def __init__(self, allowed: frozenset[str], resolve: Resolve | None) -> None:
         self._allowed = allowed
-        self._system = aiohttp.ThreadedResolver()
+        self._resolve = resolve or system_addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of a name. Raises ValidationFailed for a forbidden one, OSError when there are none."""
-        found = await self._system.resolve(host, port, family)
+        found = await self._resolve(host)
+        if not found:
+            raise OSError(f"{host} has no address")
         origin = Origin("http", host.lower(), port, None)
-        for result in found:
-            error = refusal(origin, ipaddress.ip_address(result["host"].partition("%")[0]), self._allowed)
+        for address in found:
+            error = refusal(origin, ipaddress.ip_address(address.partition("%")[0]), self._allowed)
             if error is not None:
                 raise error
-        return found
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
+            for address in found
+        ]
 
     async def close(self) -> None:
         """Nothing is held."""
-        await self._system.close()
+
+
+async def system_addresses(host: str) -> Sequence[str]:
+    """What the system's resolver says, each address once."""
+    infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 class Pool:
     """One aiohttp session with everything off that an upstream could use to lead us elsewhere."""
 
-    def __init__(self, allowed: frozenset[str], connect_timeout: float) -> None:
+    def __init__(self, allowed: frozenset[str], connect_timeout: float, resolve: Resolve | None) -> None:
         self._connect_timeout = connect_timeout
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
-        self._resolver = CheckedResolver(allowed)
+        self._resolver = CheckedResolver(allowed, resolve)
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=KEEP_ALIVE,

@@ -68,15 +68,13 @@ class Connection(asyncio.Protocol):
         self._replies = replies
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
-        self._stream: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its ancestry
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._stream is not None:
-            self._stream.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -93,16 +91,20 @@ class Connection(asyncio.Protocol):
         if request.startswith(b"GET"):
             self._transport.write(self._replies.models)
         elif _STREAM.search(request):
-            self._stream = asyncio.ensure_future(self._send_stream(self._transport))
+            self._transport.write(self._replies.head)
+            self._loop.call_soon(self._step, 0)
         else:
             self._transport.write(self._replies.completion)
 
-    async def _send_stream(self, transport: asyncio.Transport) -> None:
-        transport.write(self._replies.head)
-        for piece in self._replies.writes:
-            transport.write(piece)
-            await asyncio.sleep(0)  # lets other streams write too, as if each token took its time
-        transport.write(self._replies.end)
+    def _step(self, number: int) -> None:
+        """Write a piece and let other streams write theirs, as if each token took its time."""
+        if self._transport is None:
+            return
+        if number == len(self._replies.writes):
+            self._transport.write(self._replies.end)
+            return
+        self._transport.write(self._replies.writes[number])
+        self._loop.call_soon(self._step, number + 1)
 
 
 async def serve(port: int, chunks: int, burst: int) -> None:

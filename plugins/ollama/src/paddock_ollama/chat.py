@@ -8,6 +8,7 @@ would silently ignore is refused.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import ClassVar
 
 from paddock.builtin import openai_wire as wire
@@ -55,14 +56,12 @@ class OllamaChat(ChatModel):
         body = wire.with_token_total(call.body, call, key="max_tokens")
         if call.think is not None:
             body = {"reasoning_effort": EFFORT if call.think else "none", **body}
-        pieces = wire.chat(self._http, target, body, stream=call.stream)
-        try:
-            async for piece in pieces:
-                yield piece
-        except UpstreamError as error:
-            raise model_error(error, call.body.get("model")) from error
-        finally:
-            await pieces.aclose()
+        async with aclosing(wire.chat(self._http, target, body, stream=call.stream)) as pieces:
+            try:
+                async for piece in pieces:
+                    yield piece
+            except UpstreamError as error:
+                raise model_error(error, call.body.get("model")) from error
 
     async def models(self) -> list[ModelInfo]:
         """The models that are pulled. Raises ProviderUnavailable."""

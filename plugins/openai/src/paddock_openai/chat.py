@@ -14,6 +14,8 @@ What the caller wrote into these fields himself wins.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import lru_cache
 from typing import ClassVar
 
 from paddock.builtin import openai_wire as wire
@@ -45,15 +47,17 @@ class OpenAIChat(ChatModel):
             first_byte_timeout=settings.first_byte_timeout,
         )
 
-    def chat(self, call: ChatCall) -> AsyncIterator[bytes]:
+    async def chat(self, call: ChatCall) -> AsyncIterator[bytes]:
         """See `ChatModel.chat`. Fields of the body that this package does not know are the server's to judge."""
         wire.refuse_options(call.options, self.name)
         target = self._target.at(call.base_url, call.api_key)
-        return wire.chat(self._http, target, self.body(call, target), stream=call.stream)
+        async with aclosing(wire.chat(self._http, target, self.body(call, target), stream=call.stream)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def body(self, call: ChatCall, target: wire.Target) -> dict[str, Json]:
         """The body as this server understands it."""
-        if is_openai(target):
+        if is_openai(target.base_url):
             body = wire.with_token_total(call.body, call, key="max_completion_tokens")
             return body if call.think is None else {"reasoning_effort": EFFORT if call.think else "none", **body}
         body = wire.with_token_total(call.body, call)
@@ -61,13 +65,13 @@ class OpenAIChat(ChatModel):
 
     async def models(self) -> list[ModelInfo]:
         """``/v1/models`` of the server in the settings. Raises ProviderUnavailable, also while it has no key."""
-        if is_openai(self._target) and not self._target.api_key:
+        if is_openai(self._target.base_url) and not self._target.api_key:
             raise ProviderUnavailable("OpenAI has no key: set openai.api_key, or openai.base_url to a server of your own")
         return await wire.models(self._http, self._target, self.name)
 
     async def health(self) -> Health:
         """Whether the server in the settings lists its models. Without a key for OpenAI it isn't asked: degraded."""
-        if is_openai(self._target) and not self._target.api_key:
+        if is_openai(self._target.base_url) and not self._target.api_key:
             return Health(status="degraded", message="not configured: set openai.api_key or openai.base_url")
         return await timed_health(self._look)
 
@@ -95,9 +99,10 @@ class LemonadeChat(OpenAIChat):
         return body if call.think is None else {"enable_thinking": call.think, **body}
 
 
-def is_openai(target: wire.Target) -> bool:
+@lru_cache(maxsize=256)
+def is_openai(base_url: str) -> bool:
     """Whether this is OpenAI itself, which takes its own names and refuses those of others."""
-    host = parse_url(target.base_url).host
+    host = parse_url(base_url).host
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
