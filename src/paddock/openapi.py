@@ -143,7 +143,7 @@ def _operation(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str
         "operationId": endpoint.name,
         "summary": text.partition("\n")[0],
         "description": text,
-        "tags": [_group(endpoint), *endpoint.tags],
+        "tags": list(dict.fromkeys((endpoint.group, *endpoint.tags))),
         "x-access": endpoint.access,
         "parameters": _parameters(endpoint, known),
         "responses": _responses(endpoint, known),
@@ -160,10 +160,6 @@ def _operation(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str
         schema = {"type": "object", "properties": files}
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     return operation
-
-
-def _group(endpoint: Endpoint) -> str:
-    return endpoint.name.split("_")[0]
 
 
 def _parameters(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -109,7 +109,7 @@ class Registry(Generic[P]):
         if package:
             return f"{text}; install the plugin {package}. Known: {', '.join(self.names()) or 'none'}"
         near = difflib.get_close_matches(type_name, self._by_type, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         return f"{text}{hint} Known: {', '.join(self.names()) or 'none'}"
 
     def names(self) -> list[str]:

@@ -159,6 +159,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of one contract, as `routes.py`, the OpenAPI document and the tests read them."""
 
     name: str
+    group: str
     method: str
     path: str
     api: Api
@@ -208,6 +209,7 @@ def endpoint(
             raise TypeError(f"{function.__qualname__} has no docstring: the contract is its documentation")
         function.__paddock_endpoint__ = {  # type: ignore[attr-defined]  # read back by endpoint_of
             "name": function.__name__,
+            "group": function.__module__.rpartition(".")[2],
             "method": method,
             "path": path,
             "api": api,
