@@ -20,6 +20,7 @@ CREATE INDEX sessions_by_use ON sessions (used);
 CREATE TABLE session_messages (
     id INTEGER PRIMARY KEY,
     session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    role TEXT NOT NULL,
     body BLOB NOT NULL
 );
 CREATE INDEX session_messages_by_session ON session_messages (session);
@@ -96,6 +97,7 @@ CREATE TABLE task_items (
     error TEXT,
     PRIMARY KEY (task, number)
 ) WITHOUT ROWID;
+CREATE INDEX task_items_by_state ON task_items (task, state);
 """
 
 MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS]
