@@ -21,7 +21,7 @@ from paddock.contracts.providers import ChatCall, Passage, TypeName
 
 LIMIT = 5  # sentences of an answer
 LONGEST = 400  # characters of a sentence that are quoted
-KEPT = 0.6  # of the best sentence's score
+KEPT = 0.66  # of the best sentence's score
 ALIKE = 0.6  # share of common words above which a sentence says the same as one that was chosen
 NOTHING = "I have no passages to answer from: no document was found for this question."
 NOT_ANSWERED = "No passage answers this question directly; the closest one says:"
@@ -121,7 +121,7 @@ def stem(word: str) -> str:
 def rank(question: str, candidates: Iterable[Candidate]) -> None:
     """Score the candidates: the share of the question's words that a sentence has, rare words counting more.
 
-    Words that only the headings above it have count half. A sentence without any word of the question scores 0.
+    Words that only the headings above it count a little less. A sentence without any word of the question scores 0.
     """
     candidates = list(candidates)
     asked = terms(question)
@@ -133,7 +133,7 @@ def rank(question: str, candidates: Iterable[Candidate]) -> None:
         own = sum(weight for term, weight in weights.items() if term in candidate.terms)
         above = sum(weight for term, weight in weights.items() if term in candidate.context - candidate.terms)
         if own + above > 0:
-            candidate.score = (own + above / 2) / total + _extras(candidate, wanted, asked)
+            candidate.score = (own + 0.7 * above) / total + _extras(candidate, wanted, asked)
         elif not asked:
             # "Summarise this": the first sentences of the best passages.
             candidate.score = max(0.0, candidate.passage.score) + 1 / (1 + candidate.position)

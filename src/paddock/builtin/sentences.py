@@ -13,7 +13,7 @@ _ROW = re.compile(r"\|.*\|")
 _RULE = re.compile(r"[\s|:+=_*-]+")
 _PAIR = re.compile(r"[^\s:][^:.!?]{0,48}:\s+\S.*")
 _CITATION = re.compile(r" ?\[\d{1,4}(?: ?[,-] ?\d{1,4}){0,20}\]")
-_MARKUP = re.compile(r"(\*\*|__|`)(?=\S)(.{1,200}?)(?<=\S)\1")
+_MARKUP = re.compile(r"(\*\*|__|`|\*)(?=\S)(.{1,200}?)(?<=\S)\1")
 _LINK = re.compile(r"!?\[([^\]\[]{0,200})\]\([^)\s]{0,500}\)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e]+")
 # An end: its mark, closing quotes or brackets, then space and what may begin a sentence. Ideographic marks need no space.
