@@ -112,6 +112,10 @@ class Tools:
         known = next((item for item in self._config.runtime.models if item.name == wanted), None)
         return await rerankers[0].rerank(known.model if known else wanted, query, documents)
 
+    def can_ask(self, model: str | None) -> bool:
+        """Whether the model writes."""
+        return self._config.model(model).provider != EXTRACTIVE
+
     async def ask(self, model: str | None, prompt: str) -> str | None:
         """One short answer; None when the model only extracts."""
         config = self._config.model(model)

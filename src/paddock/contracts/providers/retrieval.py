@@ -46,6 +46,9 @@ class RetrievalTools(Protocol):
         """Scores in [0, 1]. `model` is a name of the project's models or a reranker's model. ProviderUnavailable while no
         plugin provides a reranker."""
 
+    def can_ask(self, model: str | None) -> bool:
+        """Whether `ask` with this model would write an answer; False when the model is extractive. ModelNotFound."""
+
     async def ask(self, model: str | None, prompt: str) -> str | None:
         """One short answer of a chat model (a name of the project's models; None: its default). None when the model is
         extractive, which can't rewrite."""
