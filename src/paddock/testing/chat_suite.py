@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from paddock.testing.upstream import FakeUpstream, Plan
 
-LONG = 10.0  # seconds after which a test has failed rather than waited
+PATIENCE = 10.0  # seconds after which a test has failed rather than waited
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 ERRORS = (400, 401, 403, 404, 422, 429, 500, 503)
@@ -29,9 +29,9 @@ def make_call(question: str = "What is a cow?", *, stream: bool = False, model: 
     return ChatCall(body={"model": model, "messages": [{"role": "user", "content": question}], **fields}, stream=stream)
 
 
-async def collect(model: ChatModel, call: ChatCall) -> bytes:
-    """All bytes of a reply."""
-    async with asyncio.timeout(LONG):
+async def collect(model: ChatModel, call: ChatCall, patience: float = PATIENCE) -> bytes:
+    """All bytes of a reply; TimeoutError after `patience` seconds."""
+    async with asyncio.timeout(patience):
         return b"".join([piece async for piece in model.chat(call)])
 
 
@@ -73,6 +73,7 @@ class ChatModelSuite:
 
     model_name = "fake-model"
     unknown_model: str | None = None  # a name that must not be found; None: the model takes any name
+    patience = PATIENCE
 
     @pytest.fixture
     def model(self) -> ChatModel:
@@ -141,7 +142,7 @@ class ChatModelSuite:
     async def test_a_stream_can_be_closed_early(self, model: ChatModel) -> None:
         """If this fails, closing the iterator hangs or raises."""
         pieces = cast("AsyncGenerator[bytes, None]", model.chat(self.call(stream=True)))
-        async with asyncio.timeout(LONG):
+        async with asyncio.timeout(self.patience):
             await anext(pieces)
             await pieces.aclose()
 
@@ -169,7 +170,6 @@ class ChatModelSuite:
 class UpstreamChatSuite(ChatModelSuite):
     """What holds for a model behind an upstream. Override the fixtures `upstream` and `model` (which talks to it)."""
 
-    unknown_model: str | None = None
     ignored_fields: Sequence[str] = ()  # of the sampling fields below, those that the upstream has under another name
 
     @pytest.fixture
@@ -189,7 +189,7 @@ class UpstreamChatSuite(ChatModelSuite):
 
     async def _refused(self, model: ChatModel, *, stream: bool) -> PaddockError:
         with pytest.raises(PaddockError) as caught:
-            async with asyncio.timeout(LONG):
+            async with asyncio.timeout(self.patience):
                 await anext(model.chat(self.call(stream=stream)))
         return caught.value
 
@@ -228,8 +228,8 @@ class UpstreamChatSuite(ChatModelSuite):
 
     async def _leave(self, model: ChatModel, upstream: FakeUpstream, phase: str, *, stream: bool) -> None:
         """Begin a call, cancel it in a phase, and see that the upstream's client went away."""
-        task = asyncio.create_task(collect(model, self.call(stream=stream)))
-        async with asyncio.timeout(LONG):
+        task = asyncio.create_task(collect(model, self.call(stream=stream), self.patience))
+        async with asyncio.timeout(self.patience):
             request = await upstream.request()
             await request.reached[phase].wait()  # type: ignore[index]  # one of the three phases
             assert not request.gone.is_set()
@@ -262,7 +262,7 @@ class UpstreamChatSuite(ChatModelSuite):
         """If this fails, closing the stream (not its task) leaves the connection open."""
         upstream.plan = self.plan(hold_after=1)
         pieces = cast("AsyncGenerator[bytes, None]", model.chat(self.call(stream=True)))
-        async with asyncio.timeout(LONG):
+        async with asyncio.timeout(self.patience):
             await anext(pieces)
             await pieces.aclose()
             await upstream.requests[0].gone.wait()
