@@ -66,7 +66,8 @@ class HashingEmbedder(Embedder):
 
     types = (TypeName("HashingEmbedder", HashingConfig),)
 
-    def __init__(self) -> None:
+    def __init__(self, cached_stems: int = CACHED_STEMS) -> None:
+        self._cached_stems = cached_stems
         self._features: dict[str, _Features] = {}
 
     async def embed_batch(self, texts: Sequence[str], config: HashingConfig, kind: TextKind) -> Vectors:  # noqa: ARG002  documents and queries are treated alike
@@ -76,7 +77,7 @@ class HashingEmbedder(Embedder):
     def vectors(self, texts: Sequence[str], config: HashingConfig) -> Vectors:
         """What `embed_batch` returns, in the caller's thread."""
         space = self.fingerprint(config)
-        features = self._features.pop(space, None) or _Features(config)
+        features = self._features.pop(space, None) or _Features(config, self._cached_stems)
         self._features[space] = features  # the last used stands last
         for oldest in list(self._features)[:-CACHED_TABLES]:
             self._features.pop(oldest, None)
@@ -127,8 +128,9 @@ class _Features:
     weight). The lock is held for a batch: two threads would only take turns in the interpreter anyway.
     """
 
-    def __init__(self, config: HashingConfig) -> None:
+    def __init__(self, config: HashingConfig, cached_stems: int) -> None:
         self._config = config
+        self._limit = cached_stems
         self._lock = threading.Lock()
         self._stem: Callable[[str], str] | None = None
         self._stop_stems: frozenset[str] = frozenset()
@@ -149,7 +151,7 @@ class _Features:
             if self._stem is None:
                 self._stem = _stemmer()
                 self._stop_stems = frozenset(map(self._stem, STOP_WORDS))
-            if len(self._stems) > CACHED_STEMS or len(self._words) > 4 * CACHED_STEMS:
+            if len(self._stems) > self._limit or len(self._words) > 4 * self._limit:
                 self._clear()
             ids = array("q")
             lengths = [self._collect(text, ids, self._stem) for text in texts]
