@@ -150,10 +150,9 @@ async def _check_stream(reply: HttpReply, target: Target) -> None:
     if "json" not in reply.headers.get("Content-Type", ""):
         return
     body = await _read_some(reply)
-    found = error_of(502, reply.headers, body, target)
-    if not _error_fields(body).get("message"):
-        found.message = f"{target.where} sent plain JSON where a stream was asked for: ask it without stream"
-    raise found
+    if _error_fields(body).get("message"):
+        raise error_of(502, reply.headers, body, target)
+    raise UpstreamError(f"{target.where} sent plain JSON where a stream was asked for: ask it without stream", 502)
 
 
 # --- models ------------------------------------------------------------------------------------------------------------
