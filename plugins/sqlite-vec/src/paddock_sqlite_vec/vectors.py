@@ -122,7 +122,7 @@ def nearest(connection: Connection, shape: Shape, ask: Ask) -> list[Near]:
     if ask.metric == shape.metric and ask.metric != "dot" and ask.k <= VEC0_MAX_K:
         found = _vec0(connection, ask)
     else:
-        found = _scan(connection, ask)
+        found = scan(connection, ask)
     return sorted(found + zeros(connection, ask))[: ask.k]
 
 
@@ -133,7 +133,8 @@ def _vec0(connection: Connection, ask: Ask) -> list[Near]:
     return [Near(*row) for row in fetch(connection, sql, (memoryview(ask.query), ask.k, *values))]
 
 
-def _scan(connection: Connection, ask: Ask) -> list[Near]:
+def scan(connection: Connection, ask: Ask) -> list[Near]:
+    """The k nearest by looking at each vector that is allowed; vectors of length zero are not among them."""
     import numpy as np  # noqa: PLC0415  heavy: on first use
 
     best: list[Near] = []
