@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
 
+from paddock.builtin.plugin import BuiltIn
+from paddock.contracts import chat as chat_contracts
+from paddock.contracts import events as event_contracts
+from paddock.contracts import projects as project_contracts
+from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
+from paddock.contracts import tasks as task_contracts
 from paddock.contracts.providers import Provider
+from paddock.services.chat import ChatService
 from paddock.services.core import Core
+from paddock.services.events import EventLog, EventService
+from paddock.services.project_files import ProjectFiles
+from paddock.services.projects import Projects
+from paddock.services.rag import Rag
+from paddock.services.retrieval import Retrieval
+from paddock.services.stores import Stores
 from paddock.services.system import SystemService
+from paddock.services.tasks import TaskService
 
 __all__ = ["CONTRACTS", "Core", "Services"]
 
-CONTRACTS: Sequence[ModuleType] = (system_contracts,)  # in URL order
+CONTRACTS: Sequence[ModuleType] = (
+    system_contracts,
+    project_contracts,
+    chat_contracts,
+    rag_contracts,
+    task_contracts,
+    event_contracts,
+)  # in URL order
 
 
 class Services:
@@ -21,16 +42,52 @@ class Services:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.system = SystemService(core, self._in_use)
+        self.files = ProjectFiles(core)
+        self.events = EventLog(core)
+        self.stores = Stores(core, self.files)
+        self.tasks = TaskService(core, self.files)
+        self.retrieval = Retrieval(core, self.stores)
+        self.chat = ChatService(core, self.files, self.retrieval, self.events)
+        self.projects = Projects(core, self.files)
+        self.projects.on_delete += [self.tasks.forget, self.chat.forget, self.events.forget]
 
     def implementations(self) -> list[object]:
-        """The objects to register as the core's own plugin."""
-        return [self.system]
+        """The objects to register as the core's own plugins."""
+        return [
+            BuiltIn(),
+            SystemService(self.core, self.providers_in_use),
+            self.projects,
+            self.chat,
+            Rag(self.files, self.retrieval, self.stores, self.events),
+            self.tasks,
+            EventService(self.events, self.files),
+        ]
 
-    async def _in_use(self) -> list[Provider]:
-        return []
+    async def providers_in_use(self) -> list[Provider]:
+        """The chat providers and embedders that the projects name."""
+        found: list[Provider] = []
+        for namespace in await self.files.namespaces():
+            for project in await self.files.list(namespace):
+                if project.config is None:
+                    continue
+                found += filter(
+                    None, map(self.core.plugins.chat_models.get, (m.provider for m in project.config.runtime.models))
+                )
+                for database in project.config.rag.databases:
+                    found += filter(
+                        None, map(self.core.plugins.embedders.get, (e.type for e in database.embedding_strategies))
+                    )
+        return list(dict.fromkeys(found))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start what works in the background; stop it at the end."""
-        yield
+        """Start what works in the background; stop it in reverse at the end."""
+        async with AsyncExitStack() as stack:
+            await self.files.prepare()
+            await self.events.start()
+            stack.push_async_callback(self.events.close)
+            await self.chat.start()
+            stack.push_async_callback(self.chat.close)
+            await stack.enter_async_context(self.stores.running())
+            await stack.enter_async_context(self.tasks.running())
+            yield

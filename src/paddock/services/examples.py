@@ -247,7 +247,7 @@ def shown(found: Found) -> Example:
     config = found.folder / (manifest.config.yaml_path or "llamafarm.yaml")
     data_size = sum(path.stat().st_size for path in data)
     project_size = config.stat().st_size if config.is_file() else 0
-    newest = max((path.stat().st_mtime for path in (found.folder, *data)))
+    newest = max(path.stat().st_mtime for path in (found.folder, *data))
     return Example(
         id=found.id,
         slug=manifest.slug or found.id,

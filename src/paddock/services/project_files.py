@@ -119,6 +119,15 @@ class ProjectFiles:
             )
         return project.config
 
+    async def namespaces(self) -> Names:
+        """The namespaces that have a folder, by name."""
+        return await asyncio.to_thread(self._namespaces)
+
+    def _namespaces(self) -> Names:
+        if not self._root.is_dir():
+            return []
+        return sorted(folder.name for folder in self._root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
     async def list(self, namespace: str) -> list[LoadedProject]:
         """The projects of a namespace by name; none when the namespace is unknown. Raises BadName."""
         check_name(namespace, "namespace")
