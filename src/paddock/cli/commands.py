@@ -323,7 +323,8 @@ def plugins_list(options: argparse.Namespace, screen: Screen, client: Client) ->
     found = client.ask("GET", "/v1/system/plugins")
     rows: list[tuple[object, ...]] = []
     for item in found["plugins"]:
-        state = item["error"] or ", ".join(sorted({look["status"] for look in item["health"].values()}) or ["loaded"])
-        provides = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in item["provides"].items())
-        rows.append((item["name"], item["version"], state, provides))
-    screen.table(("plugin", "version", "state", "provides"), rows, found)
+        looks = {name: look for name, look in item["health"].items() if look["status"] != "healthy"}
+        state = item["error"] or ("; ".join(f"{name}: {look['message']}" for name, look in looks.items()) or "healthy")
+        rows.append((item["name"], item["version"], "", state))
+        rows += [("", "", kind, ", ".join(names)) for kind, names in item["provides"].items()]
+    screen.table(("plugin", "version", "provides", "type names, state"), rows, found)

@@ -133,7 +133,7 @@ class Rag:
             index_size_bytes=stats.index_size_bytes,
             embedding_dimension=stats.dimension or (bound.embedder.dimension(bound.config) if bound else None),
             distance_metric=stats.metric,
-            collection_name=str(database.config.get("collection_name", database.name)),
+            collection_name=str(stats.indexes.get("collection_name", database.name)),
             last_updated=iso(stats.last_updated) if stats.last_updated else None,
             metadata={"indexes": stats.indexes},
         )
