@@ -12,6 +12,7 @@ from paddock.builtin.chunkers.running import PROSE, Region, TextChunker
 from paddock.contracts.base import Json
 from paddock.contracts.providers import ChunkOptions, Document, Section, TypeName
 
+_LONGEST_TITLE = 1000  # characters of a region that may be nothing but a heading
 _SIGNATURE = re.compile(r"^-- ?$", re.MULTILINE)
 _QUOTED = re.compile(
     r"^(?:-{2,10} ?(?:Original Message|Forwarded message|Urspr\wngliche Nachricht) ?-{2,10}.*$|On [^\n]{1,200} wrote:$"
@@ -53,7 +54,8 @@ class HeadingChunker(StructureChunker):
         nodes = outline(document)
         if not nodes:
             return super().regions(document, options)
-        return _joined([_preamble(nodes), *(Region(node.start, node.own_end, _named(node)) for node in nodes)], nodes)
+        own = (Region(node.start, node.own_end, _named(node)) for node in nodes)
+        return _joined(document.text, [_preamble(nodes), *own])
 
 
 class SectionChunker(StructureChunker):
@@ -76,7 +78,7 @@ class SectionChunker(StructureChunker):
             whole = node.end - node.start <= options.size
             regions.append(Region(node.start, node.end if whole else node.own_end, _named(node)))
             done = regions[-1].end
-        return _joined(regions, nodes)
+        return _joined(document.text, regions)
 
 
 class EmailChunker(StructureChunker):
@@ -138,20 +140,25 @@ def _named(node: Node) -> dict[str, Json]:
     return {"section": node.title, "section_path": node.path}
 
 
-def _joined(regions: Sequence[Region], nodes: Sequence[Node]) -> Iterator[Region]:
+def _joined(text: str, regions: Sequence[Region]) -> Iterator[Region]:
     """The regions, those that hold only a heading joined with the one that follows."""
-    titles = {node.start: len(node.title) for node in nodes}
     held: Region | None = None
     for region in regions:
         start = held.start if held else region.start
         joined = Region(start, region.end, region.metadata)
-        # Marks around a title ("## ", underlines) are short; text of its own is not.
-        bare = region.start in titles and region.end - region.start <= titles[region.start] + 12
+        bare = bool(region.metadata) and _only_title(text, region)
         held = joined if bare else None
         if not bare and joined.end > joined.start:
             yield joined
     if held:
         yield held
+
+
+def _only_title(text: str, region: Region) -> bool:
+    if region.end - region.start > _LONGEST_TITLE:
+        return False
+    first, _, rest = text[region.start : region.end].strip().partition("\n")
+    return bool(first) and not rest.strip("=- \n")
 
 
 def _message(text: str, region: Span) -> Iterator[Region]:

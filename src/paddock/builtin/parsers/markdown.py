@@ -242,6 +242,8 @@ def _yaml(text: str) -> object:
     from ruamel.yaml import YAML  # noqa: PLC0415  heavy: on first use
     from ruamel.yaml.error import YAMLError, YAMLStreamError, YAMLWarning  # noqa: PLC0415
 
+    if text.count("[") + text.count("{") > MAX_VALUES * 2:
+        return None  # deep nesting costs the YAML reader seconds
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, YAMLStreamError, YAMLWarning, ValueError, TypeError, RecursionError):

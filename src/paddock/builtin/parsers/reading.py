@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -116,8 +117,12 @@ def clean(text: str) -> str:
 
 def value(thing: Any) -> Json:
     """A metadata value: a scalar, or a list of scalars, of bounded length; None for anything else."""
-    if isinstance(thing, (list, tuple)):
-        return [item for item in map(value, thing[:MAX_VALUES]) if item is not None and not isinstance(item, list)]
+    if isinstance(thing, (list, tuple)):  # never lists of lists: YAML's aliases can nest them without end
+        return [item for item in map(_scalar, thing[:MAX_VALUES]) if item is not None]
+    return _scalar(thing)
+
+
+def _scalar(thing: Any) -> Json:
     if thing is None or isinstance(thing, bool):
         return thing
     if isinstance(thing, (int, float)):
@@ -133,8 +138,9 @@ def check_encoding(name: str, field: str = "encoding") -> None:
         return
     try:
         known = codecs.lookup(name).name
-        b"".decode(name)
-    except (LookupError, UnicodeError, ValueError) as error:
+        with suppress(UnicodeError):  # one byte is no UTF-16, but only a codec that is not for text raises LookupError
+            b"0".decode(name)
+    except (LookupError, ValueError) as error:
         raise ValidationFailed.of([FieldError(field, f"unknown encoding {name!r}: use auto, utf-8, latin-1 …")]) from error
     if known.replace("_", "-") in _UNTRUSTED_CODECS:
         raise ValidationFailed.of([FieldError(field, f"{name} is not an encoding of files: use auto, utf-8, latin-1 …")])

@@ -24,7 +24,7 @@ from paddock.errors import FieldError, ValidationFailed
 
 TOKEN_MODEL = "gpt-3.5-turbo"  # noqa: S105  the name of a model
 TokenModel = Annotated[str, msgspec.Meta(max_length=100, description="whose tokens the strategy tokens counts")]
-Strategy = Literal["characters", "sentences", "paragraphs", "sections", "headings", "tokens", "semantic", "code", "full"]
+Strategy = Literal["characters", "sentences", "paragraphs", "tokens", "semantic", "code", "full"]
 
 # The languages that `detect_language` knows by the end of the file name.
 LANGUAGES = {
