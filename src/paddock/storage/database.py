@@ -105,9 +105,10 @@ class Database:
     def _connect(self) -> Connection:
         connection = apsw.Connection(str(self.path))
         connection.set_busy_timeout(10_000)
+        # Fetched to the end: apsw stops at the first row, and would leave the other statements undone.
         connection.execute(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY"
-        )
+        ).fetchall()
         if self._setup:
             self._setup(connection)
         with self._lock:
