@@ -11,7 +11,8 @@ class ThinkSplitter:
     __slots__ = ("_held", "_state")
 
     def __init__(self) -> None:
-        self._state = "start"  # start, thinking, after (white space between the tag and the answer), answer
+        # In the states opened and after the line breaks behind a tag are dropped.
+        self._state = "start"  # start, opened, thinking, after, answer
         self._held = ""
 
     def concerns(self, text: str) -> bool:
@@ -34,14 +35,17 @@ class ThinkSplitter:
         if self._state == "start":
             begun = text.lstrip()
             if begun.startswith(OPEN):
-                self._state, text = "thinking", begun[len(OPEN) :].lstrip("\n")
+                self._state, text = "opened", begun[len(OPEN) :]
             elif OPEN.startswith(begun):
                 self._held = text
                 return "", ""
             else:
                 self._state = "answer"
                 return "", text
-        if self._state == "thinking":
+        if self._state == "opened":
+            text = text.lstrip("\n")
+            self._state = "thinking" if text else "opened"
+        if self._state in ("opened", "thinking"):
             return self._thinking(text)
         return "", self._after(text)
 
@@ -66,7 +70,7 @@ class ThinkSplitter:
     def flush(self) -> tuple[str, str]:
         """What was held back, at the end of the answer."""
         held, self._held = self._held, ""
-        return (held, "") if self._state == "thinking" else ("", held)
+        return (held, "") if self._state in ("opened", "thinking") else ("", held)
 
 
 def held_back(text: str, tag: str) -> int:
