@@ -103,7 +103,7 @@ def wrk(url: str, body: Any = None, *, connections: int = 16, seconds: float = 1
             "wrk",
             "-t1",
             f"-c{connections}",
-            f"-d{seconds}s",
+            f"-d{seconds:g}s",
             "--latency",
             "--timeout",
             "30s",
