@@ -239,10 +239,14 @@ class Stores:
         check_name(database, "database")
         return inside(self._files.folder(namespace, project), "lf_data", "stores", database)
 
+    def exists(self, namespace: str, project: str, config: DatabaseConfig) -> bool:
+        """Whether the database was ever opened."""
+        return (self.folder(namespace, project, config.name) / _DATA).is_dir()
+
     async def filled(self, namespace: str, project: str, config: DatabaseConfig) -> bool:
         """Whether the database holds chunks; one that was never opened is not created for the question."""
         folder = self.folder(namespace, project, config.name)
-        if not await asyncio.to_thread((folder / _DATA).is_dir):
+        if not self.exists(namespace, project, config):
             return False
         async with self._held(folder, config) as (_, store, _metric):
             return (await store.stats()).chunks > 0
@@ -257,6 +261,12 @@ class Stores:
                 await provider.drop(folder / _DATA, self.configured(config, provider))
             await asyncio.to_thread(_remove, folder)
             self._entries.pop(folder)
+
+    async def close(self, namespace: str, project: str, database: str) -> None:
+        """Close a database if it is open, once nobody uses it."""
+        folder = self.folder(namespace, project, database)
+        if folder in self._entries:
+            await self._close(folder)
 
     async def close_project(self, namespace: str, project: str) -> None:
         """Close all databases of a project, once nobody uses them. They open again when they are asked for."""
