@@ -42,6 +42,7 @@ class Relay:
         self._rewriter = Rewriter(tools, one_call=one_call)
         self._splitter = EventSplitter()
         self._done = False
+        self._error: PaddockError | None = None
         self.reads_all = keep or sources is not None or tools is not None
         self.collector = Collector()
         self.failed: PaddockError | None = None
@@ -55,6 +56,8 @@ class Relay:
                 if out:
                     head.append(out)
                     yield out
+                if self._error is not None:
+                    raise self._error
                 if self.reads_all or self._event.first_token_ms is not None:
                     break
             if not self.reads_all:
@@ -76,6 +79,8 @@ class Relay:
             out = self._feed(self._splitter.feed(piece))
             if out:
                 yield out
+            if self._error is not None:
+                raise self._error
         if not self._done and self.collector.finish_reason is None:
             raise ProviderUnavailable(GONE)
 
@@ -102,7 +107,17 @@ class Relay:
         return _joined(events)
 
     def _feed(self, events: list[bytes]) -> bytes:
-        return b"".join([self._one(raw) for raw in events])
+        """Events that arrived together. What the model said before an error in one of them is not lost."""
+        found: list[bytes] = []
+        for raw in events:
+            try:
+                found.append(self._one(raw))
+            except PaddockError as error:
+                if self._event.first_token_ms is None:
+                    raise
+                self._error = error
+                break
+        return b"".join(found)
 
     def _one(self, raw: bytes) -> bytes:
         data = data_of(raw)
