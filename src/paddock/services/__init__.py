@@ -8,6 +8,7 @@ from types import ModuleType
 
 from paddock.builtin.plugin import BuiltIn
 from paddock.contracts import chat as chat_contracts
+from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
 from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
@@ -16,6 +17,9 @@ from paddock.contracts import tasks as task_contracts
 from paddock.contracts.providers import Provider
 from paddock.services.chat import ChatService
 from paddock.services.core import Core
+from paddock.services.database_keeper import DatabaseKeeper
+from paddock.services.databases import Databases
+from paddock.services.datasets import Datasets
 from paddock.services.events import EventLog, EventService
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
@@ -31,6 +35,7 @@ CONTRACTS: Sequence[ModuleType] = (
     system_contracts,
     project_contracts,
     chat_contracts,
+    dataset_contracts,
     rag_contracts,
     task_contracts,
     event_contracts,
@@ -46,10 +51,12 @@ class Services:
         self.events = EventLog(core)
         self.stores = Stores(core, self.files)
         self.tasks = TaskService(core, self.files)
+        self.datasets = Datasets(core, self.files, self.stores, self.tasks, self.events)
+        self.databases = Databases(self.files, DatabaseKeeper(core, self.stores, self.tasks))
         self.retrieval = Retrieval(core, self.stores)
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
         self.projects = Projects(core, self.files)
-        self.projects.on_delete += [self.tasks.forget, self.chat.forget, self.events.forget]
+        self.projects.on_delete += [self.datasets.forget, self.chat.forget, self.events.forget]
 
     def implementations(self) -> list[object]:
         """The objects to register as the core's own plugins."""
@@ -58,6 +65,8 @@ class Services:
             SystemService(self.core, self.providers_in_use),
             self.projects,
             self.chat,
+            self.datasets,
+            self.databases,
             Rag(self.files, self.retrieval, self.stores, self.events),
             self.tasks,
             EventService(self.events, self.files),
@@ -89,5 +98,6 @@ class Services:
             await self.chat.start()
             stack.push_async_callback(self.chat.close)
             await stack.enter_async_context(self.stores.running())
+            await stack.enter_async_context(self.datasets.running())
             await stack.enter_async_context(self.tasks.running())
             yield

@@ -177,6 +177,7 @@ class Stores:
             if empty:
                 await provider.drop(folder / _DATA, self.configured(config, provider))
             await asyncio.to_thread(write_space, folder, Space(fingerprint))
+            entry.space = fingerprint
 
     @asynccontextmanager
     async def _held(
