@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 
 from paddock.builtin.plugin import BuiltIn
 from paddock.contracts import chat as chat_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
+from paddock.contracts import examples as example_contracts
 from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
 from paddock.contracts import tasks as task_contracts
 from paddock.contracts.providers import Provider
+from paddock.resources import conf_folder
 from paddock.services.chat import ChatService
 from paddock.services.core import Core
 from paddock.services.database_keeper import DatabaseKeeper
 from paddock.services.databases import Databases
 from paddock.services.datasets import Datasets
 from paddock.services.events import EventLog, EventService
+from paddock.services.examples import Examples
+from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
 from paddock.services.rag import Rag
@@ -33,6 +38,7 @@ __all__ = ["CONTRACTS", "Core", "Services"]
 
 CONTRACTS: Sequence[ModuleType] = (
     system_contracts,
+    example_contracts,
     project_contracts,
     chat_contracts,
     dataset_contracts,
@@ -52,7 +58,7 @@ class Services:
         self.stores = Stores(core, self.files)
         self.tasks = TaskService(core, self.files)
         self.datasets = Datasets(core, self.files, self.stores, self.tasks, self.events)
-        self.databases = Databases(self.files, DatabaseKeeper(core, self.stores, self.tasks))
+        self.keeper = DatabaseKeeper(core, self.stores, self.tasks)
         self.retrieval = Retrieval(core, self.stores)
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
         self.projects = Projects(core, self.files)
@@ -60,14 +66,17 @@ class Services:
 
     def implementations(self) -> list[object]:
         """The objects to register as the core's own plugins."""
+        folders = [conf_folder() / "examples", *(Path(one) for one in self.core.settings.projects.example_dirs)]
         return [
             BuiltIn(),
             SystemService(self.core, self.providers_in_use),
+            Examples(self.core, self.files, self.datasets, folders),
             self.projects,
             self.chat,
             self.datasets,
-            self.databases,
             Rag(self.files, self.retrieval, self.stores, self.events),
+            Databases(self.files, self.keeper),
+            Preview(self.core, self.files, self.datasets.rows, self.datasets.ingest),
             self.tasks,
             EventService(self.events, self.files),
         ]
@@ -98,6 +107,6 @@ class Services:
             await self.chat.start()
             stack.push_async_callback(self.chat.close)
             await stack.enter_async_context(self.stores.running())
-            await stack.enter_async_context(self.datasets.running())
             await stack.enter_async_context(self.tasks.running())
+            await stack.enter_async_context(self.datasets.running())
             yield

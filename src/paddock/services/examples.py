@@ -78,7 +78,7 @@ class DatasetKeeper(Protocol):
     async def ensure(self, namespace: str, project: str, name: str, strategy: str, database: str) -> None:
         """Create the dataset; one that exists stays as it is."""
 
-    async def add_file(self, namespace: str, project: str, dataset: str, path: Path) -> None:
+    async def add_file(self, namespace: str, project: str, dataset: str, path: Path) -> object:
         """Store a file of this machine in the dataset; bytes that are there already stay there once."""
 
     async def process(self, namespace: str, project: str, dataset: str) -> str:
