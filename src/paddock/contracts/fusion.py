@@ -22,7 +22,7 @@ __all__ = [
     "relative",
 ]
 
-DEFAULT_ALPHA = 0.4
+DEFAULT_ALPHA = 0.3
 DEPTH = 100
 RANK_CONSTANT = 60.0
 
