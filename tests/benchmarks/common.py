@@ -142,7 +142,7 @@ def rss(pid: int) -> float:
     import psutil
 
     top = psutil.Process(pid)
-    return sum(one.memory_info().rss for one in (top, *top.children(recursive=True))) / 1e6
+    return float(sum(one.memory_info().rss for one in (top, *top.children(recursive=True)))) / 1e6
 
 
 def settled_rss(pid: int, seconds: float = 2) -> float:
