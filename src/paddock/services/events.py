@@ -8,7 +8,8 @@
     event.finish(results=len(hits))          # or event.fail(error)
 
 Everything between costs microseconds and can't fail. What is recorded is redacted on the way in: values of keys that
-name secrets are masked, bytes and data URLs become their size, long texts, lists and deep structures are cut.
+name secrets are masked, bytes and data URLs become their size, and in events of more than two kilobytes long texts,
+lists and deep structures are cut. Data are JSON values; what is not becomes its text.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ from paddock.errors import EventNotFound, PaddockError
 from paddock.services.core import Core
 from paddock.services.event_rows import COLUMNS, Body, conditions, event_detail, event_item
 from paddock.services.project_files import ProjectFiles
-from paddock.services.redaction import clipped, redacted
+from paddock.services.redaction import clipped, needs_redaction, redacted
 from paddock.storage import Connection, check_name
 
 BATCH_SECONDS = 0.5  # how long an event may wait for company
 MAX_WAITING = 10_000  # events; beyond that the newest are dropped and counted
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 MAX_BODY = 32 * 1024
+SMALL_BODY = 2048  # bytes of JSON that are kept as they are unless something in them looks like a secret
 MAX_STEPS = 100
 REMEMBERED = 1000  # deleted projects whose running events are still kept out
 
+_BYTES = frozenset({bytes, bytearray, memoryview})
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -117,6 +120,7 @@ class EventLog:
         self._dropped = 0
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
+        self._second = (-1, "")
         self._numbers = count(secrets.randbits(24))
         self._written: dict[tuple[str, str], int] = {}
         self._forgotten: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -163,15 +167,12 @@ class EventLog:
         """Queue an event that ended; `Event` calls it."""
         if not self._settings.enabled:
             return
-        body.data = redacted(body.data)
-        body.steps = [(name, at, since, redacted(data)) for name, at, since, data in body.steps]
-        body.error = clipped(body.error) if body.error is not None else None
-        encoded = _bounded(body)
+        encoded = _kept(body)
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(encoded) > MAX_WAITING_BYTES:
             self._dropped += 1
             return
         self._bytes += len(encoded)
-        event_id = f"evt_{time.strftime('%Y%m%d_%H%M%S', time.gmtime(event.started))}_{event.type}_{self._number():06x}"
+        event_id = f"evt_{self._stamp(int(event.started))}_{event.type}_{self._number():06x}"
         row = (
             event_id,
             event.namespace,
@@ -185,6 +186,11 @@ class EventLog:
         self._waiting.append(row)
         if not self._wake.is_set():
             self._wake.set()
+
+    def _stamp(self, second: int) -> str:
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y%m%d_%H%M%S", time.gmtime(second)))
+        return self._second[1]
 
     def _number(self) -> int:
         # Counted from a random start: two events of one second never get the same id.
@@ -292,13 +298,33 @@ def _delete(db: Connection, key: tuple[str, str]) -> None:
     db.execute("DELETE FROM events WHERE namespace = ? AND project = ?", key)
 
 
-def _bounded(body: Body) -> bytes:
+def _kept(body: Body) -> bytes:
+    """The body as it is stored. Most are small and harmless, and are not walked through."""
+    encoded = _as_it_is(body)
+    if encoded is not None:
+        return encoded
+    body.data = redacted(body.data)
+    body.steps = [(name, at, since, redacted(data)) for name, at, since, data in body.steps]
+    body.error = clipped(body.error) if body.error is not None else None
     encoded = _encode(body)
     if len(encoded) <= MAX_BODY:
         return encoded
     kept = {key: value for key, value in body.data.items() if key in ("model", "tokens")}
     kept["truncated"] = f"{len(encoded)} bytes of data were left out"
     return _encode(msgspec.structs.replace(body, data=kept, steps=[(*step[:3], {}) for step in body.steps]))
+
+
+def _as_it_is(body: Body) -> bytes | None:
+    """The body encoded, or None when it is large or holds what must not be kept."""
+    for data in (body.data, *[step[3] for step in body.steps]):
+        for value in data.values():
+            if type(value) in _BYTES:
+                return None
+    try:
+        encoded = _encode(body)
+    except (RecursionError, TypeError, ValueError):  # too deep, or keys that JSON does not have
+        return None
+    return encoded if len(encoded) <= SMALL_BODY and not needs_redaction(encoded) else None
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------------

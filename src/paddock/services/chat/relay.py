@@ -19,8 +19,9 @@ from paddock.services.chat.thinking import ThinkSplitter
 from paddock.services.chat.wire import Chunk, EventSplitter, chunk_of, data_of
 from paddock.services.events import Event
 
-HEAD = 4096  # bytes of the stream that are kept for a look at the answer's beginning
-TAIL = 8  # last pieces that are kept to read how it ended
+HEAD = 1024  # bytes of the stream that are kept for a look at the answer's beginning
+TAIL = 6  # last pieces that are kept to read how it ended
+FIRST, LAST = 8, 6  # events that are read of what was kept
 GONE = "the answer broke off before its end: ask again"
 
 
@@ -32,7 +33,7 @@ class Relay:
         self,
         event: Event,
         *,
-        keep: bool = False,
+        store: bool = False,
         sources: Sequence[Passage] | None = None,
         tools: frozenset[str] | None = None,
         one_call: bool = False,
@@ -42,46 +43,54 @@ class Relay:
         self._rewriter = Rewriter(tools, one_call=one_call)
         self._splitter = EventSplitter()
         self._done = False
+        self._start: list[bytes] = []
+        self._tail: deque[bytes] = deque(maxlen=TAIL)
+        self.keep = self._tail.append
         self._error: PaddockError | None = None
-        self.reads_all = keep or sources is not None or tools is not None
+        self.reads_all = store or sources is not None or tools is not None
         self.collector = Collector()
         self.failed: PaddockError | None = None
 
-    async def run(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """What the caller gets, but for the last ``[DONE]``. Raises UpstreamError, ProviderUnavailable."""
-        if not self.reads_all:
-            head: list[bytes] = []
-            async for piece in pieces:
-                out = self._head(piece)
-                if out:
-                    head.append(out)
-                    yield out
-                if self._error is not None:
-                    raise self._error
-                if self.reads_all or self._event.first_token_ms is not None:
-                    break
-            if not self.reads_all:
-                size = 0
-                async for piece in pieces:
-                    head.append(piece)
-                    yield piece
-                    size += len(piece)
-                    if size > HEAD:
-                        break
-                tail: deque[bytes] = deque(maxlen=TAIL)
-                keep = tail.append
-                async for piece in pieces:
-                    keep(piece)
-                    yield piece
-                self._ended(b"".join((*head, *tail)))
-                return
+    async def opening(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The stream up to where it is known whether the rest has to be read (`reads_all`); the caller reads on.
+
+        Then every further piece goes through `feed` when `reads_all`, else to `keep`; at the end comes `close`.
+        Raises UpstreamError, ProviderUnavailable.
+        """
+        size = 0
         async for piece in pieces:
-            out = self._feed(self._splitter.feed(piece))
+            if self.reads_all:
+                out = self.feed(piece)
+            elif self._event.first_token_ms is None:
+                out = self._head(piece)
+            else:
+                out = piece
             if out:
                 yield out
             if self._error is not None:
                 raise self._error
-        if not self._done and self.collector.finish_reason is None:
+            if self.reads_all:
+                return
+            self._start.append(out)
+            if self._event.first_token_ms is not None:
+                size += len(out)
+                if size > HEAD:
+                    return
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the caller gets of a piece that is read; may be nothing."""
+        return self._feed(self._splitter.feed(piece))
+
+    def check(self) -> None:
+        """Raise the error that came after what `feed` returned last."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """The provider has sent everything. Raises ProviderUnavailable when that is not a whole answer."""
+        if not self.reads_all:
+            self._ended()
+        if self.failed is None and not self._done and self.collector.finish_reason is None:
             raise ProviderUnavailable(GONE)
 
     @property
@@ -149,20 +158,19 @@ class Relay:
         self._sources = None
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
 
-    def _ended(self, data: bytes) -> None:
-        """Read what was kept of a stream that passed. Events at the seam of head and tail may be damaged."""
-        events = data.replace(b"\r\n", b"\n").split(b"\n\n")
-        for raw in events:
+    def _ended(self) -> None:
+        """Read what was kept of a stream that passed: the first events, and the last ones, which tell how it ended."""
+        whole = b"".join((*self._start, *self._tail)).replace(b"\r\n", b"\n")
+        first, *last = whole.rsplit(b"\n\n", LAST)
+        for raw in (*first.split(b"\n\n", FIRST)[:FIRST], *last):
             text = data_of(raw)
             if text == b"[DONE]":
                 self._done = True
             elif text:
                 try:
                     self.collector.add(chunk_of(text))
-                except UpstreamError as error:
+                except UpstreamError as error:  # cut in two, unless it is an error that the provider reports
                     self._note(text, error)
-        if self.failed is None and not self._done and self.collector.finish_reason is None:
-            raise ProviderUnavailable(GONE)
 
     def _note(self, data: bytes, error: UpstreamError) -> None:
         if data.startswith((b'{"error"', b'{ "error"')):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from paddock.contracts.base import Context, Reply, hookimpl
@@ -30,6 +32,7 @@ from paddock.services.chat.wire import DONE, tokens_of
 from paddock.services.core import Core
 from paddock.services.events import Event, EventLog
 from paddock.services.project_files import ProjectFiles
+from paddock.services.redaction import CLIP, redacted
 from paddock.storage import check_name
 
 SOURCES_LIMIT = 10
@@ -128,7 +131,7 @@ class ChatService:
         )
 
     async def _whole(self, job: Job) -> Reply:
-        async with self._turn(job) as turn, self._answering(job, turn) as pieces:
+        async with Answering(self, job) as (turn, pieces):
             body = b"".join([piece async for piece in pieces])
             assembled = job.assembled
             found = replied(body, sources=job.sources, tools=assembled.tool_names, one_call=assembled.one_call)
@@ -141,17 +144,29 @@ class ChatService:
         assembled = job.assembled
         relay = Relay(
             job.event,
-            keep=job.session is not None,
+            store=job.session is not None,
             sources=job.sources,
             tools=assembled.tool_names,
             one_call=assembled.one_call,
         )
         collector = relay.collector
         with failing(job.event):
-            async with self._turn(job) as turn, self._answering(job, turn) as pieces:
-                async with contextlib.aclosing(relay.run(pieces)) as passing:
-                    async for piece in passing:
+            async with Answering(self, job) as (turn, pieces):
+                async with contextlib.aclosing(relay.opening(pieces)) as opening:
+                    async for piece in opening:
                         yield piece
+                if relay.reads_all:
+                    async for piece in pieces:
+                        out = relay.feed(piece)
+                        if out:
+                            yield out
+                        relay.check()
+                else:
+                    keep = relay.keep
+                    async for piece in pieces:
+                        keep(piece)
+                        yield piece
+                relay.close()
                 await self._keep(job, turn, collector.message())
             if relay.failed is not None:
                 job.event.fail(relay.failed)
@@ -164,30 +179,15 @@ class ChatService:
             if relay.needs_done:
                 yield DONE
 
-    @asynccontextmanager
-    async def _turn(self, job: Job) -> AsyncIterator[Turn | None]:
-        if job.session is None:
-            yield None
-            return
-        async with self.sessions.turn(job.namespace, job.project, job.session) as turn:
-            yield turn
-
-    @asynccontextmanager
-    async def _answering(self, job: Job, turn: Turn | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The provider's pieces; leaving the block cancels what is still running upstream."""
+    def ask(self, job: Job, turn: Turn | None) -> AsyncIterator[bytes]:
+        """Call the provider with the history of the session."""
         assembled = job.assembled
         history: list[Message] = turn.history if turn is not None else []
         if history:
             assembled.incoming = new_messages(history, assembled.incoming)
         call = assembled.call(history, job.request, self._core.settings)
         job.event.sub("llm_inference_start", provider=assembled.model.provider, model=assembled.model.model)
-        pieces = job.provider.chat(call)
-        try:
-            yield pieces
-        finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
+        return job.provider.chat(call)
 
     async def _keep(self, job: Job, turn: Turn | None, message: Message) -> None:
         if turn is None:
@@ -203,7 +203,7 @@ class ChatService:
             provider=model.provider,
             stream=bool(request.stream),
             session_id=job.session,
-            messages=request.given["messages"][-LOGGED_MESSAGES:],
+            messages=[_logged(message) for message in request.given["messages"][-LOGGED_MESSAGES:]],
             response={**found.message, "finish_reason": found.finish_reason},
             tokens=tokens_of(found.usage),
             chunks=len(job.assembled.passages),
@@ -234,6 +234,49 @@ class ChatService:
     async def _known(self, params: SessionPath) -> None:
         await self._files.load(params.namespace, params.project)
         check_name(params.session_id, "session id")
+
+
+def _logged(message: Message) -> Message:
+    """A message for the event log, cut here when it is large: the log should not hold on to images."""
+    content = message.get("content")
+    return message if isinstance(content, str) and len(content) <= CLIP else redacted(message)
+
+
+class Answering:
+    """Holds the session, if there is one, and calls the provider; at the end cancels what still runs upstream."""
+
+    __slots__ = ("_job", "_pieces", "_service", "_turn")
+
+    def __init__(self, service: ChatService, job: Job) -> None:
+        self._service = service
+        self._job = job
+        self._turn: AbstractAsyncContextManager[Turn] | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    async def __aenter__(self) -> tuple[Turn | None, AsyncIterator[bytes]]:
+        job = self._job
+        turn = None
+        if job.session is not None:
+            held = self._service.sessions.turn(job.namespace, job.project, job.session)
+            turn = await held.__aenter__()
+            self._turn = held
+        try:
+            self._pieces = self._service.ask(job, turn)
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
+        return turn, self._pieces
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            close = getattr(self._pieces, "aclose", None)
+            if close is not None:
+                await close()
+        finally:
+            if self._turn is not None:
+                await self._turn.__aexit__(kind, error, trace)
 
 
 class failing:  # noqa: N801  used like a function
