@@ -50,6 +50,7 @@ def test_a_chunk_without_words_has_counts_alone() -> None:
 
 def test_abbreviations_and_numbers_do_not_end_a_sentence() -> None:
     text = "Dr. Voss came at 3.30 p.m. on Monday. He paid approx. 4.50 euros! \"Really?\" Yes"
+    assert list(sentences("1. Touching\n\nMind the paint.\n2. It is wet.")) == ["1. Touching", "Mind the paint.", "2. It is wet."]
     assert list(sentences(text)) == ["Dr. Voss came at 3.30 p.m. on Monday.", "He paid approx. 4.50 euros!", '"Really?"', "Yes"]
 
 

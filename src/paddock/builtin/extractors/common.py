@@ -26,6 +26,7 @@ _TOKEN = re.compile(r"\w+(?:['\u2019-]\w+)*")  # words, and numbers too
 _STOP = re.compile(r"(?<![.!?…])[.!?…]+[\"'\u201d\u2019)\]]{0,3}(?=\s)|\n[ \t]*\n")
 _ABBREVIATED = re.compile(
     r"(?:^|[\s(])(?:[A-Za-z]|[A-Za-z]\.[A-Za-z]|[Dd]r|[Mm]rs?|[Mm]s|[Pp]rof|[Ss]t|[Nn]o|vs|etc|bzw|ca|approx|[Ff]ig|[Vv]ol)$"
+    r"|(?:^|\n)[ \t]{0,3}\d{1,3}$"  # the number of a list item or heading
 )
 
 Value = TypeVar("Value")

@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from paddock.builtin.extractors.common import TextExtractor, distinct
-from paddock.builtin.extractors.dates import Found, Prefer, Reader, durations, times
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Chunk, Document, TypeName
 from paddock.errors import FieldError, ValidationFailed
+
+if TYPE_CHECKING:
+    from paddock.builtin.extractors.dates import Found
 
 _NAMED_FORMATS = {"ISO": "", "US": "%m/%d/%Y", "EU": "%d/%m/%Y"}
 _FORMAT = re.compile(r"(?:[^%]|%[YmdHMSyBbAajZzIp%])+")
@@ -34,7 +36,7 @@ class DateTimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extract_durations: bool = True
     default_timezone: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "UTC"
     date_format: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "ISO"
-    prefer_dates_from: Prefer = "current"
+    prefer_dates_from: Literal["past", "future", "current"] = "current"
 
 
 class DateTimeExtractor(TextExtractor):
@@ -53,6 +55,8 @@ class DateTimeExtractor(TextExtractor):
         self._now = now
 
     def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+        from paddock.builtin.extractors.dates import Reader, durations, times  # noqa: PLC0415  20 ms of patterns
+
         now = _document_date(document) or self._now()
         if now.tzinfo is None:
             now = now.replace(tzinfo=zone(config.default_timezone))

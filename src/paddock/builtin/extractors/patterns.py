@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from paddock.builtin.extractors.common import MAX_ITEMS, MAX_VALUE, TextExtractor, shorten
-from paddock.builtin.extractors.predefined import PREDEFINED
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Chunk, Document, TypeName
 from paddock.errors import FieldError, ValidationFailed
@@ -62,6 +61,8 @@ class PatternExtractor(TextExtractor):
     types = (TypeName("PatternExtractor", PatternConfig),)
 
     def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+        from paddock.builtin.extractors.predefined import PREDEFINED  # noqa: PLC0415  its patterns take their time
+
         found: dict[str, Json] = {}
         for name in dict.fromkeys(config.predefined_patterns):
             found |= _matches(name, text, PREDEFINED[name](text), config)

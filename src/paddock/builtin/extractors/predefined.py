@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from paddock.builtin.extractors.dates import Reader
 from paddock.builtin.extractors.links import email_spans, url_spans
 from paddock.builtin.extractors.paths import file_path_spans
 
@@ -66,6 +65,8 @@ def _versions(text: str) -> Spans:
 
 
 def _dates(text: str) -> Spans:
+    from paddock.builtin.extractors.dates import Reader  # noqa: PLC0415  20 ms of patterns
+
     # Only whole dates are looked for, so what "now" is does not matter.
     reader = Reader(datetime(2000, 1, 1, tzinfo=UTC), fuzzy=False, month_first=False, prefer="current")
     return ((found.start, found.end) for found in reader.dates(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -53,6 +52,8 @@ def _tells(word: str, silent: frozenset[str]) -> bool:
 
 def _weights(lines: Sequence[Sequence[str]], silent: frozenset[str]) -> dict[str, float]:
     """YAKE's S(w): the lower, the more telling the word."""
+    import statistics  # noqa: PLC0415  brings fractions and decimal
+
     frequency: Counter[str] = Counter()
     capital: Counter[str] = Counter()
     acronym: Counter[str] = Counter()
