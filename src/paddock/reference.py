@@ -81,6 +81,8 @@ def rewritten(text: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         name = found.group(1)
+        if name not in PARTS:  # the commands that a reader types
+            return found.group(0)
         return f"<!-- {name} -->\n" + "\n".join(PARTS[name]()) + f"\n<!-- /{name} -->\n"
 
     return MARKER.sub(part, text)

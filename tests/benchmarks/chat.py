@@ -6,6 +6,7 @@ python tests/benchmarks/chat.py [--seconds 10] [--runs 3] [--memory]
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from common import ask, folder, goal, median_load, mock_upstream, server, settled_rss, wrk
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 def speed(ours: str, direct: str, runs: int, seconds: float) -> None:
     """Requests and streams a second, beside the upstream alone."""
-    how = {"runs": runs, "seconds": seconds, "headers": STATELESS}
+    how: dict[str, Any] = {"runs": runs, "seconds": seconds, "headers": STATELESS}
     through, alone = median_load(ours, BODY, **how), median_load(direct, BODY, **how)
     goal("chat requests a second", through.rate, 2000, least=True)
     print(f"  the mock alone: {alone.rate:,.0f}/s, ratio {through.rate / alone.rate:.3f}; p50 {through.p50:.2f} ms")
