@@ -59,9 +59,8 @@ def commands() -> Iterator[str]:
 def _commands(one: argparse.ArgumentParser, name: str) -> Iterator[str]:
     groups = [action for action in one._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001  argparse offers no other way to list its commands
     if not groups:
-        needed = " ".join(
-            str(action.metavar or action.dest.upper()) for action in one._actions if not action.option_strings
-        )  # noqa: SLF001  as above
+        plain = [action for action in one._actions if not action.option_strings]  # noqa: SLF001  as above
+        needed = " ".join(str(action.metavar or action.dest.upper()) for action in plain)
         yield f"| `{f'{name} {needed}'.strip()}` | {one.description} |"
     for group in groups:
         for verb, made in group.choices.items():

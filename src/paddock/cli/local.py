@@ -21,6 +21,8 @@ from paddock.errors import ProviderUnavailable, ValidationFailed
 
 Groups = Any  # argparse's subparsers action is private
 
+SHOW = "print the settings in effect, keys masked"
+CHECK = "check a llamafarm.yaml as the server would"
 EXAMPLE = "meadow_handbook"
 NAMESPACE, NAME = "demo", "meadow"
 PROJECT = f"{NAMESPACE}/{NAME}"
@@ -40,10 +42,10 @@ def add(groups: Groups) -> None:
     demo.set_defaults(run=run_demo, needs_server=False)
     conf = groups.add_parser("conf", help="show settings, check files", description="Settings and project files.")
     verbs = conf.add_subparsers(dest="verb", required=True, metavar="VERB")
-    show = verbs.add_parser("show", help="print the settings in effect, keys masked")
+    show = verbs.add_parser("show", help=SHOW, description=SHOW)
     _server_options(show)
     show.set_defaults(run=run_conf_show, needs_server=False)
-    check = verbs.add_parser("check", help="check a llamafarm.yaml")
+    check = verbs.add_parser("check", help=CHECK, description=CHECK)
     check.add_argument("file", type=Path)
     check.add_argument("--config", type=Path, help="a settings file (TOML)")
     check.add_argument("--json", action="store_true", help="print JSON")
