@@ -18,7 +18,17 @@ from paddock.contracts.base import Context, Json, Reply, endpoints_of, hookimpl
 from paddock.contracts.chat import ChatPath, ChatRequest, SessionListPath, SessionPath
 from paddock.contracts.config import ProjectConfig
 from paddock.contracts.events import EventDetail, EventListPath
-from paddock.contracts.providers import ChatModel, Embedder, Environment, Hit, Query, RetrievalStrategy, Retrieved
+from paddock.contracts.providers import (
+    ChatCall,
+    ChatModel,
+    Embedder,
+    Environment,
+    Hit,
+    Query,
+    RetrievalStrategy,
+    Retrieved,
+    TypeName,
+)
 from paddock.errors import PaddockError
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Loaded, Plugins
@@ -81,6 +91,19 @@ def hit(content: str, score: float = 0.5, filename: str = "a.pdf", page: int | N
     return Hit(chunk_id=f"c-{content[:8]}", document_id="d" * 64, content=content, score=score, metadata=metadata)
 
 
+class RawModel(ChatModel):
+    """Type ``raw``: sends `pieces` as they are."""
+
+    types = (TypeName("raw"),)
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def chat(self, call: ChatCall) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+
 class Types:
     """The plugin that makes the component types of the tests known."""
 
@@ -135,9 +158,10 @@ class Answered:
 class Lab:
     """Everything a chat test needs. `echo` answers as it is told, else with the question; `calls` is what it got."""
 
-    def __init__(self, core: Core, echo: EchoModel) -> None:
+    def __init__(self, core: Core, echo: EchoModel, raw: RawModel) -> None:
         self.core = core
         self.echo = echo
+        self.raw = raw
         self.clock = Clock()
         self.files = ProjectFiles(core)
         self.events = EventLog(core)
@@ -212,13 +236,13 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     settings = Settings(
         server=Server(data_dir=str(tmp_path)), chat=Chat(max_history_messages=10, rag_context_tokens=200)
     )
-    echo = EchoModel()
-    loaded = [Loaded("types", "0", Types([echo, ExtractiveModel()])), Loaded("memory", "0", MemoryStorePlugin())]
+    echo, raw = EchoModel(), RawModel()
+    loaded = [Loaded("types", "0", Types([echo, raw, ExtractiveModel()])), Loaded("memory", "0", MemoryStorePlugin())]
     plugins = Plugins(loaded, [contracts])
     state = await Database.open(tmp_path / "state.db", MIGRATIONS)
     http = OutgoingClient()
     core = Core(settings=settings, plugins=plugins, state=state, blobs=Blobs(tmp_path / "blobs"), http=http)
-    lab = Lab(core, echo)
+    lab = Lab(core, echo, raw)
     plugins.attach([lab.chat], [])
     plugins.open(settings, http)
     await lab.events.start()

@@ -20,7 +20,7 @@ from paddock.services.chat.wire import Chunk, EventSplitter, chunk_of, data_of
 from paddock.services.events import Event
 
 HEAD = 1024  # bytes of the stream that are kept for a look at the answer's beginning
-TAIL = 6  # last pieces that are kept to read how it ended
+TAIL = 24  # last pieces that are kept to read how it ended; enough for [DONE] when they have one byte each
 FIRST, LAST = 8, 6  # events that are read of what was kept
 GONE = "the answer broke off before its end: ask again"
 
@@ -86,12 +86,18 @@ class Relay:
         if self._error is not None:
             raise self._error
 
-    def close(self) -> None:
-        """The provider has sent everything. Raises ProviderUnavailable when that is not a whole answer."""
+    def close(self) -> bytes:
+        """The provider has sent everything; returns what is still to be sent before ``[DONE]``. Raises
+        ProviderUnavailable when that is not a whole answer."""
+        last = b""
         if not self.reads_all:
             self._ended()
+        elif self._splitter.rest.strip():  # a last event without the blank line after it
+            last = self.feed(b"\n\n")
+            self.check()
         if self.failed is None and not self._done and self.collector.finish_reason is None:
             raise ProviderUnavailable(GONE)
+        return last
 
     @property
     def needs_done(self) -> bool:

@@ -166,7 +166,9 @@ class ChatService:
                     async for piece in pieces:
                         keep(piece)
                         yield piece
-                relay.close()
+                last = relay.close()
+                if last:
+                    yield last
                 await self._keep(job, turn, collector.message())
             if relay.failed is not None:
                 job.event.fail(relay.failed)
