@@ -24,7 +24,7 @@ from paddock_sqlite_vec.schema import fetch, snapshot, value
 from paddock_sqlite_vec.texts import Found
 from paddock_sqlite_vec.vectors import TINY, Ask, Near
 
-LEAST = 32  # candidates that are measured exactly, at least: the graph holds rounded vectors
+MORE = 32  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
 MOST = 4096  # candidates beyond which a scan is cheaper
 TAIL = 20_000  # chunks that an index may lack before SQLite answers alone
 
@@ -36,7 +36,7 @@ def nearest(connection: Connection, index: Hnsw, ask: Ask, show: Show[Near]) -> 
     """The k nearest as `show` makes them hits, or None when SQLite should answer alone."""
     if float(ask.query @ ask.query) < TINY:
         return None
-    count = max(LEAST, 2 * ask.k) * (4 if ask.where else 1)
+    count = (ask.k + MORE) * (4 if ask.where else 1)
     for _ in range(2):
         if count > MOST:
             return None
@@ -77,7 +77,7 @@ def rank(
     connection: Connection, index: Bm25, query: str, k: int, where: Where, *, show: Show[Found]
 ) -> list[Hit] | None:
     """The k best by BM25 as `show` makes them hits, or None when SQLite should answer alone."""
-    count = max(LEAST, k + LEAST) * (4 if where else 1)
+    count = (k + MORE) * (4 if where else 1)
     for _ in range(2):
         if count > MOST:
             return None

@@ -18,9 +18,9 @@ from paddock_sqlite_vec.derived import Damaged, Derived
 from paddock_sqlite_vec.hnsw import METRICS, Hnsw
 from paddock_sqlite_vec.rows import count_chunks
 from paddock_sqlite_vec.schema import read_shape
+from paddock_sqlite_vec.settings import SqliteVecSettings
 
-SAVE_AFTER = 5000  # chunks added since the last save after which an index that is level is saved
-SAVE_AT_CLOSE = 500  # and at closing; fewer are added again at the next start in no time
+AT_CLOSE = 10  # at closing an index is saved after this part of the usual number of new chunks
 LOCK_FILE = "lock"
 
 logger = logging.getLogger("paddock.sqlite_vec")
@@ -46,10 +46,10 @@ class Slot:
 class Keeper:
     """Owns the folder of the indexes. `start` it, `wake` it after each write, `stop` it before the database closes."""
 
-    def __init__(self, database: Database, folder: Path, above: int) -> None:
+    def __init__(self, database: Database, folder: Path, settings: SqliteVecSettings) -> None:
         self._database = database
         self._folder = folder
-        self._above = above
+        self._settings = settings
         self._wake = asyncio.Event()
         self._level = asyncio.Event()
         self._stopping = False
@@ -109,7 +109,7 @@ class Keeper:
                     self._level.set()
                 await self._wake.wait()
             for slot in (self._vectors, self._texts):
-                await self._guarded(slot, partial(self._save, slot, SAVE_AT_CLOSE))
+                await self._guarded(slot, partial(self._save, slot, self._settings.save_after // AT_CLOSE))
         finally:
             self._vectors.current = self._texts.current = None
             self._level.set()
@@ -120,7 +120,7 @@ class Keeper:
         if self._vectors.current or self._texts.current:
             return True
         count = await self._database.read(count_chunks)
-        return count > self._above and await asyncio.to_thread(self._try_lock)
+        return count > self._settings.fast_above and await asyncio.to_thread(self._try_lock)
 
     def _try_lock(self) -> bool:
         if self._lock is None:
@@ -178,7 +178,7 @@ class Keeper:
         if index.wasteful(await self._database.read(count_chunks)):
             slot.fresh = index.again()
             return True
-        return await self._save(slot, SAVE_AFTER)
+        return await self._save(slot, self._settings.save_after)
 
     async def _save(self, slot: Slot, after: int) -> bool:
         index = slot.current

@@ -47,14 +47,14 @@ class SqliteVecProvider(VectorStoreProvider):
         """Open or create `folder/store.sqlite`."""
         database = await Database.open(folder / FILE_NAME, MIGRATIONS, setup=setup, readers=READERS)
         try:
-            return await self.store.create(database, config, self._fast_above())
+            return await self.store.create(database, config, self._fast())
         except BaseException:
             await database.close()
             raise
 
-    def _fast_above(self) -> int | None:
-        """Above how many chunks derived indexes answer; None: never."""
-        return self._settings.fast_above if self._settings.fast and not missing_parts() else None
+    def _fast(self) -> SqliteVecSettings | None:
+        """The settings of the derived indexes; None: there are none."""
+        return self._settings if self._settings.fast and not missing_parts() else None
 
     async def drop(self, folder: Path, config: Any) -> None:  # noqa: ARG002  the contract's signature
         """Delete the file, what SQLite keeps beside it, and the derived indexes; other files stay."""

@@ -27,6 +27,7 @@ from paddock_sqlite_vec.config import dimension_of, metric_of
 from paddock_sqlite_vec.filters import Where, compile_filters
 from paddock_sqlite_vec.keeper import Keeper
 from paddock_sqlite_vec.schema import INDEX_FOLDER, Shape, change_metric, fetch, read_shape, snapshot, value
+from paddock_sqlite_vec.settings import SqliteVecSettings
 from paddock_sqlite_vec.vectors import Ask
 
 
@@ -41,14 +42,14 @@ class SqliteVecStore(VectorStore):
         self._keeper: Keeper | None = None
 
     @classmethod
-    async def create(cls, database: Database, config: Any, fast_above: int | None) -> SqliteVecStore:
-        """Build on an opened file. A config with another metric than the table's has the table built again."""
+    async def create(cls, database: Database, config: Any, settings: SqliteVecSettings | None) -> SqliteVecStore:
+        """Build on an opened file; with settings derived indexes are kept. Another metric has the table built again."""
         self = cls(database, config)
         shape = await database.read(read_shape)
         if shape is not None and shape.metric != self._metric:
             await database.write(partial(change_metric, metric=self._metric))
-        if fast_above is not None:
-            self._keeper = Keeper(database, database.path.parent / INDEX_FOLDER, fast_above)
+        if settings is not None:
+            self._keeper = Keeper(database, database.path.parent / INDEX_FOLDER, settings)
             self._keeper.start()
         return self
 
