@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -249,6 +250,30 @@ async def test_an_event_that_is_too_large_keeps_model_and_tokens(tmp_path: Path)
     assert found.summary.tokens == 3
     assert found.summary.model == "m"
     assert "rows" not in found.data
+
+
+async def test_values_that_are_no_json_do_not_disturb(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    async with logging(tmp_path) as log:
+        for value in (deep, {(1, 2): 3}, "half a pair \ud800", {1, 2}, float("nan"), object()):
+            log.record("n", "p", "odd", value=value, model="m")
+        log.record("n", "p", "odd", error="\ud800")
+        found = await listed(log)
+        assert found.total == 7
+        for item in found.events:
+            assert (await log.one("n", "p", item.event_id)).data
+
+
+async def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    async with logging(tmp_path) as log:
+        for number in range(200):
+            log.record("n", "p", "a")
+            writing = asyncio.ensure_future(log.flush())
+            await asyncio.sleep(0)
+            assert (await listed(log)).total == number + 1
+            await writing
 
 
 def test_redaction_survives_deep_and_odd_values() -> None:

@@ -167,6 +167,13 @@ async def test_errors_carry_both_shapes(bench: Bench) -> None:
         assert found["detail"] == found["error"]["message"]
 
 
+@pytest.mark.parametrize("body", [b"{", b"[]", b"5", b"", b'{"messages": [' + b"[" * 100_000, b'{"messages": "\xff"}'])
+async def test_malformed_bodies_are_refused(bench: Bench, body: bytes) -> None:
+    answered = await bench.server.ask("POST", PATH, data=body)
+    assert answered.status == 422
+    assert answered.json()["errors"][0]["reason"]
+
+
 async def test_hostile_session_ids_are_refused(bench: Bench) -> None:
     for hostile in ("../../x", "%2e%2e", "a b", "x" * 5000):
         answered = await bench.post({"messages": ASKED}, X_Session_ID=hostile)

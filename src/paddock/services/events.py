@@ -119,6 +119,7 @@ class EventLog:
         self._bytes = 0
         self._dropped = 0
         self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         self._second = (-1, "")
         self._numbers = count(secrets.randbits(24))
@@ -206,16 +207,18 @@ class EventLog:
                 self._core.log.event("event_log_failed", "error", error=error.message)
 
     async def flush(self) -> None:
-        """Write everything that ended before this call; when it returns, it is on disk."""
-        self._wake.clear()
-        batch, self._waiting, self._bytes = self._waiting, deque(), 0
-        rows = [row for row in batch if row[5] >= self._forgotten.get((row[1], row[2]), 0)]
-        if self._dropped:
-            self._core.log.event("events_dropped", "warning", count=self._dropped)
-            self._dropped = 0
-        if rows:
-            full = self._full_projects(rows)
-            await self._core.state.write(lambda db: self._write(db, rows, full))
+        """Write everything that ended before this call; when it returns, it is on disk. Raises ProviderUnavailable when
+        that is impossible; what could not be written is lost."""
+        async with self._flushing:  # one that has begun is waited for
+            self._wake.clear()
+            batch, self._waiting, self._bytes = self._waiting, deque(), 0
+            rows = [row for row in batch if row[5] >= self._forgotten.get((row[1], row[2]), 0)]
+            if self._dropped:
+                self._core.log.event("events_dropped", "warning", count=self._dropped)
+                self._dropped = 0
+            if rows:
+                full = self._full_projects(rows)
+                await self._core.state.write(lambda db: self._write(db, rows, full))
 
     def _full_projects(self, rows: list[_Row]) -> list[tuple[str, str]]:
         """The projects that have got enough new events to look for those beyond the limit."""
@@ -303,15 +306,16 @@ def _kept(body: Body) -> bytes:
     encoded = _as_it_is(body)
     if encoded is not None:
         return encoded
-    body.data = redacted(body.data)
-    body.steps = [(name, at, since, redacted(data)) for name, at, since, data in body.steps]
-    body.error = clipped(body.error) if body.error is not None else None
-    encoded = _encode(body)
-    if len(encoded) <= MAX_BODY:
+    data, error = redacted(body.data), clipped(body.error) if body.error is not None else None
+    steps = [(name, at, since, redacted(data)) for name, at, since, data in body.steps]
+    encoded = _try(msgspec.structs.replace(body, data=data, steps=steps, error=error))
+    if encoded is not None and len(encoded) <= MAX_BODY:
         return encoded
-    kept = {key: value for key, value in body.data.items() if key in ("model", "tokens")}
-    kept["truncated"] = f"{len(encoded)} bytes of data were left out"
-    return _encode(msgspec.structs.replace(body, data=kept, steps=[(*step[:3], {}) for step in body.steps]))
+    reason = "they can't be written as JSON" if encoded is None else f"they take {len(encoded)} bytes"
+    few = {key: value for key, value in data.items() if key in ("model", "tokens")}
+    bare: list[tuple[str, float, float, dict[str, Any]]] = [(*step[:3], {}) for step in steps]
+    short = msgspec.structs.replace(body, data={**few, "left_out": reason}, steps=bare, error=error)
+    return _try(short) or _encode(Body(request_id=body.request_id, data={"left_out": reason}))
 
 
 def _as_it_is(body: Body) -> bytes | None:
@@ -320,11 +324,15 @@ def _as_it_is(body: Body) -> bytes | None:
         for value in data.values():
             if type(value) in _BYTES:
                 return None
+    encoded = _try(body)
+    return encoded if encoded is not None and len(encoded) <= SMALL_BODY and not needs_redaction(encoded) else None
+
+
+def _try(body: Body) -> bytes | None:
     try:
-        encoded = _encode(body)
-    except (RecursionError, TypeError, ValueError):  # too deep, or keys that JSON does not have
+        return _encode(body)
+    except (RecursionError, TypeError, ValueError):  # too deep, keys that JSON does not have, half of a surrogate pair
         return None
-    return encoded if len(encoded) <= SMALL_BODY and not needs_redaction(encoded) else None
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------------
