@@ -4,7 +4,8 @@
 
 FOLDER holds cran.all.1400, cran.qry and cranqrel. Prints nDCG@10 of BM25 alone, of the hashing embedder alone and of the
 default hybrid, all through the real store, with its derived indexes and without. The gain of a document is 2^g - 1 with
-g = 4, 3, 2, 1 for the judgements 1, 2, 3, 4 and 0 otherwise; a document ranks where its best chunk does. Ends with status 1 when a figure is below its goal.
+g = 4, 3, 2, 1 for the judgements 1, 2, 3, 4 and 0 otherwise; a document ranks where its best chunk does.
+Ends with status 1 when a figure is below its goal.
 """
 
 from __future__ import annotations

