@@ -336,12 +336,11 @@ def test_auto_says_when_no_parser_reads_a_type(tmp_path: Path) -> None:
             ask(source, PARSERS["auto"].types[0].config())
 
 
-def test_auto_counts_rows_of_tables_and_repeats_none(tmp_path: Path) -> None:
+def test_auto_scales_the_parsers_own_number_of_rows_and_repeats_none(tmp_path: Path) -> None:
     auto = PARSERS["auto"]
-    config = auto.configure("auto", {}).config
-    assert auto.chunking(store(tmp_path, Sample("a.csv", CSV)), config) == ChunkOptions(
-        strategy="rows", size=1000, overlap=0
-    )
+    config, table = auto.configure("auto", {}).config, store(tmp_path, Sample("a.csv", CSV))
+    assert auto.chunking(table, config) == ChunkOptions(strategy="rows", size=20, overlap=0)
+    assert auto.chunking(table, auto.configure("auto", {"chunk_size": 5000}).config).size == 100
     assert auto.chunking(store(tmp_path, Sample("a.txt", b"x")), config).overlap == 200
 
 

@@ -46,7 +46,7 @@ class Screen:
 
         table = Table(*columns, box=box.SIMPLE_HEAD)
         for row in rows:
-            table.add_row(*(Text(clean("" if cell is None else cell)) for cell in row))
+            table.add_row(*(Text(clean(" ".join(str("" if cell is None else cell).split()))) for cell in row))
         Console().print(table)
 
     @contextmanager

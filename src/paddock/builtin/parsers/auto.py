@@ -15,7 +15,8 @@ _ROWS = frozenset({"rows", "columns"})
 
 
 class AutoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of auto. For tabular files chunk_size counts rows and no rows overlap."""
+    """Options of auto, in characters. Tabular files get the parser's own number of rows, scaled with chunk_size; no rows
+    overlap."""
 
     chunk_size: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 1000
     chunk_overlap: Annotated[int, msgspec.Meta(ge=0, le=500)] = 200
@@ -69,8 +70,12 @@ class AutoParser(Parser):
     def chunking(self, source: Source, config: Any) -> ChunkOptions:
         parser = self.chosen(source)
         own = parser.chunking(source, parser.types[0].config())
-        overlap = 0 if own.strategy in _ROWS else config.chunk_overlap
-        return msgspec.structs.replace(own, size=config.chunk_size, overlap=overlap)
+        if own.strategy in _ROWS:
+            # A thousand rows in one chunk would find everything and nothing: as many rows as the parser thinks right
+            # for the usual chunk, more or fewer as the chunk is larger or smaller.
+            rows = max(1, own.size * config.chunk_size // AutoConfig().chunk_size)
+            return msgspec.structs.replace(own, size=rows, overlap=0)
+        return msgspec.structs.replace(own, size=config.chunk_size, overlap=config.chunk_overlap)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_overlap(config)
