@@ -85,12 +85,6 @@ class FakeRetriever:
         return FoundHere(retrieved=Retrieved(hits=found), strategy=strategy or "r", database=database or "main")
 
 
-def hit(content: str, score: float = 0.5, filename: str = "a.pdf", page: int | None = 3) -> Hit:
-    """A chunk that was found."""
-    metadata: dict[str, Json] = {"filename": filename, "page": page}
-    return Hit(chunk_id=f"c-{content[:8]}", document_id="d" * 64, content=content, score=score, metadata=metadata)
-
-
 class RawModel(ChatModel):
     """Type ``raw``: sends `pieces` as they are."""
 

@@ -205,6 +205,19 @@ async def test_a_turn_that_runs_while_its_session_is_deleted_is_not_stored(lab: 
         await lab.history("s")
 
 
+async def test_a_turn_that_outlives_its_project_is_not_stored(lab: Lab) -> None:
+    hold = asyncio.Event()
+    lab.echo.script.append(Say(texts=["late"], hold=hold))
+    running = asyncio.ensure_future(lab.ask("x", session="s"))
+    await lab.echo.started.wait()
+    await lab.files.delete("n", "p")
+    hold.set()
+    assert (await running).text == "late"
+    lab.project()
+    with pytest.raises(SessionNotFound):
+        await lab.history("s")
+
+
 async def test_two_requests_of_one_session_run_one_after_the_other(lab: Lab) -> None:
     hold = asyncio.Event()
     lab.echo.script.extend([Say(texts=["first"], hold=hold), Say(texts=["second"])])

@@ -23,6 +23,7 @@ from paddock.contracts.chat import (
 )
 from paddock.contracts.config import ProjectConfig
 from paddock.contracts.providers import ChatModel, Passage
+from paddock.errors import ProjectNotFound
 from paddock.services.chat.assembly import Assembled, assemble, new_messages, question_of
 from paddock.services.chat.context import Retriever, search, search_of, within
 from paddock.services.chat.relay import Relay
@@ -193,6 +194,10 @@ class ChatService:
 
     async def _keep(self, job: Job, turn: Turn | None, message: Message) -> None:
         if turn is None:
+            return
+        try:
+            await self._files.load(job.namespace, job.project)
+        except ProjectNotFound:  # deleted in the meantime: a new project of that name must not find this turn
             return
         said = [one for one in job.assembled.incoming if one["role"] not in ("system", "developer")]
         await turn.keep([*said, message])
