@@ -86,7 +86,11 @@ def garble(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", [truncate, garble, lambda path: path.write_bytes(b""), Path.unlink], ids=str)
+@pytest.mark.parametrize(
+    "harm",
+    [truncate, garble, lambda path: path.write_bytes(b""), Path.unlink],
+    ids=["cut", "garbled", "emptied", "lost"],
+)
 @pytest.mark.parametrize(
     "kind", ["vectors/manifest.json", "vectors/*.usearch", "texts/manifest.json", "texts/meta.json", "texts/*.*"]
 )
