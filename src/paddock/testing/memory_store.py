@@ -148,9 +148,9 @@ class MemoryStoreProvider(VectorStoreProvider):
     """Keeps its stores by folder, so that one which is opened again holds what it held."""
 
     types = (TypeName("MemoryStore", MemoryConfig),)
-    store: type[MemoryStore] = MemoryStore
 
     def __init__(self) -> None:
+        self.store: type[MemoryStore] = MemoryStore
         self._stores: dict[Path, MemoryStore] = {}
 
     async def open(self, folder: Path, config: MemoryConfig) -> MemoryStore:

@@ -110,7 +110,9 @@ class Derived(ABC):
                 return None
             manifest = self._checked_manifest()
             self.restore(manifest)
-        except Exception as error:  # noqa: BLE001  whatever a damaged file makes a library raise
+        except BaseException as error:  # whatever a damaged file makes a library raise
+            if not is_failure(error):
+                raise
             self.begin()
             return str(error)
         self.position = self.saved = manifest.position
@@ -171,6 +173,11 @@ class Derived(ABC):
             removed = fetch(connection, sql, (here.seq, here.top))
             level = value(connection, "SELECT 1 FROM chunks WHERE id > ? LIMIT 1", (top,)) is None
         return Step(rows, [(first, last) for first, last in removed], Position(seq, stamp, top), level)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether something went wrong: an exception, or a panic of Rust code, which is no Exception in Python."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def sha256(path: Path) -> str:

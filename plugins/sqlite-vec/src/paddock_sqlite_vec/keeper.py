@@ -14,7 +14,7 @@ from pathlib import Path
 from paddock.contracts.base import Json
 from paddock.storage import Database
 from paddock_sqlite_vec.bm25 import Bm25
-from paddock_sqlite_vec.derived import Damaged, Derived
+from paddock_sqlite_vec.derived import Damaged, Derived, is_failure
 from paddock_sqlite_vec.hnsw import METRICS, Hnsw
 from paddock_sqlite_vec.rows import count_chunks
 from paddock_sqlite_vec.schema import read_shape
@@ -153,7 +153,9 @@ class Keeper:
         """Run one piece of work. When it fails SQLite answers what the index lacks, and statistics tell why."""
         try:
             more = await work()
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             logger.exception("an index in %s can't be kept: SQLite answers", self._folder)
             slot.problem = f"{type(error).__name__}: {error}"
             return False
