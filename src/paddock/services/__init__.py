@@ -63,6 +63,7 @@ class Services:
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
         self.projects = Projects(core, self.files)
         self.projects.on_delete += [self.datasets.forget, self.chat.forget, self.events.forget]
+        self.projects.after_delete += [self.chat.forget, self.events.forget]
 
     def implementations(self) -> list[object]:
         """The objects to register as the core's own plugins."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from paddock.contracts.base import Context, Json, hookimpl
 from paddock.contracts.config import ModelConfig, ProjectConfig
 from paddock.contracts.projects import (
+    ModelEntry,
     ModelList,
     NamespacePath,
     Project,
@@ -30,13 +32,15 @@ class Projects:
     """Implements `paddock.contracts.projects`.
 
     Each of `on_delete` is awaited with namespace and project before the folder of a project is removed: stop what runs
-    for it, forget what is kept about it. They run in order; one that raises leaves the project there.
+    for it, forget what is kept about it. They run in order; one that raises leaves the project there. Each of `after_delete`
+    is awaited when the folder is gone, for what was written between the two.
     """
 
     def __init__(self, core: Core, files: ProjectFiles) -> None:
         self._core = core
         self._files = files
         self.on_delete: list[Callable[[str, str], Awaitable[None]]] = []
+        self.after_delete: list[Callable[[str, str], Awaitable[None]]] = []
 
     @hookimpl
     async def projects_list(self, ctx: Context, params: NamespacePath) -> ProjectList:
@@ -62,14 +66,19 @@ class Projects:
 
     @hookimpl
     async def project_delete(self, ctx: Context, params: ProjectPath) -> ProjectReply:
-        return ProjectReply(project=shown(await self._files.delete(params.namespace, params.project, self._clean_up)))
+        deleted = await self._files.delete(params.namespace, params.project, self._clean_up)
+        for forget in self.after_delete:
+            await forget(deleted.namespace, deleted.name)
+        return ProjectReply(project=shown(deleted))
 
     @hookimpl
     async def models_list(self, ctx: Context, params: ProjectPath) -> ModelList:
         project = await self._files.load(params.namespace, params.project)
         config = await self._files.config(params.namespace, params.project)
         models = self._models(config, normalise(project.raw).values)
-        return ModelList(total=len(models), models=models)
+        created = int(datetime.fromisoformat(project.last_modified).timestamp())
+        entries = [ModelEntry(id=item.name, created=created, owned_by=item.provider) for item in config.runtime.models]
+        return ModelList(total=len(models), models=models, data=entries)
 
     async def template(self, name: str) -> str:
         """The YAML text of a template. Raises TemplateNotFound, which lists the known ones."""
