@@ -159,6 +159,6 @@ def goal(name: str, value: float, limit: float, *, least: bool = False, unit: st
     """Print a figure beside its goal."""
     good = value >= limit if least else value <= limit
     print(
-        f"{name}: {value:,.2f}{unit} (goal {'≥' if least else '≤'} {limit:,g}{unit}) {'ok' if good else 'MISSED'}",
+        f"{name}: {value:,.3f}{unit} (goal {'≥' if least else '≤'} {limit:,g}{unit}) {'ok' if good else 'MISSED'}",
         flush=True,
     )
