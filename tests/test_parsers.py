@@ -332,7 +332,7 @@ def test_the_parser_is_chosen_by_ending_then_type_then_content(
 def test_auto_says_when_no_parser_reads_a_type(tmp_path: Path) -> None:
     source = store(tmp_path, Sample("a.bin", b"\x00\x01" * 50))
     for ask in (PARSERS["auto"].parse, PARSERS["auto"].chunking):
-        with pytest.raises(ValidationFailed, match=r"'\.bin'"):
+        with pytest.raises(ValidationFailed, match=r"\(\.bin\)"):
             ask(source, PARSERS["auto"].types[0].config())
 
 

@@ -8,6 +8,7 @@ every error has the shape of its API with field and reason.
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -166,6 +167,7 @@ class Reader:
         self._limit = endpoint.body_limit or default_limit
         self._params = endpoint.params
         self._plan = parameter_plan(endpoint)
+        self._data = endpoint.data
         self._has_data = endpoint.data is not None
         self._decode: Callable[[bytes], Any] | None = None
         if self._has_data and self._kind not in ("upload", "proxy", "websocket"):
@@ -205,27 +207,37 @@ class Reader:
         try:
             return {"params": msgspec.convert(values, self._params, strict=False)}
         except msgspec.ValidationError as error:
-            raise invalid(error, "parameters") from error
+            raise invalid(error, "parameters", self._params) from error
 
     def _body(self, body: bytes) -> Any:
         assert self._decode is not None
         try:
             return self._decode(body or b"{}")
         except msgspec.ValidationError as error:
-            raise invalid(error, "body") from error
+            raise invalid(error, "body", self._data) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValidationFailed.of([FieldError("body", f"not JSON: {error}")]) from error
         except RecursionError as error:
             raise ValidationFailed.of([FieldError("body", "nested too deeply")]) from error
 
 
-def invalid(error: msgspec.ValidationError, where: str) -> ValidationFailed:
-    """msgspec's message as field and reason."""
+def invalid(error: msgspec.ValidationError, where: str, kind: Any = None) -> ValidationFailed:
+    """msgspec's message as field and reason; `kind` is the struct that was read, which knows the allowed words."""
     reason, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".") or _missing(reason) or where
-    return ValidationFailed.of([FieldError(field, reason)])
+    field = path.rstrip("`").lstrip(".")
+    named = re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", reason, re.DOTALL)
+    if named:
+        field = f"{field}.{named[2]}" if field else named[2]
+        reason = "is required" if named[1] == "missing required" else "unknown field: leave it out, or check its spelling"
+    elif reason.startswith("Invalid enum value") and (known := _words(kind, field)):
+        reason = f"{reason}; use one of {', '.join(known)}"
+    return ValidationFailed.of([FieldError(field or where, reason)])
 
 
-def _missing(reason: str) -> str | None:
-    found = re.search(r"(?:missing required|contains unknown) field `(\w+)`", reason)
-    return found.group(1) if found else None
+def _words(kind: Any, field: str) -> list[str]:
+    """The words that a field of the struct may be; empty for other fields, and for those further down."""
+    if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+        return []
+    stated = typing.get_type_hints(kind).get(field)
+    choices = [stated, *typing.get_args(stated)]
+    return [str(word) for one in choices if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from paddock.contracts.base import Download, Reply
-from paddock.errors import BadRequest, PaddockError, ProviderUnavailable, TooLarge, ValidationFailed
+from paddock.errors import BadRequest, FieldError, PaddockError, ProviderUnavailable, TooLarge, ValidationFailed
 from paddock.replies import error_event
 
 Scope = MutableMapping[str, Any]
@@ -81,7 +81,7 @@ class MultipartUpload:
         kind, options = parse_options_header(headers.get("content-type", ""))
         boundary = options.get("boundary", "")
         if kind.lower() != "multipart/form-data" or not boundary or len(boundary) > 200:
-            raise ValidationFailed("the body must be multipart/form-data with a file part: curl -F file=@NAME")
+            raise ValidationFailed.of([FieldError("body", "must be multipart/form-data with a file: curl -F file=@NAME")])
         self.fields: dict[str, str] = {}
         self._body = body_pieces(receive, headers, limit)
         try:
@@ -89,7 +89,7 @@ class MultipartUpload:
                 boundary, max_segment_count=MAX_PARTS, max_header_count=16, header_charset="utf8", strict=False
             )
         except MultipartError as error:
-            raise ValidationFailed(f"the multipart boundary is not allowed: {error}") from error
+            raise ValidationFailed.of([FieldError("body", f"the multipart boundary is not allowed: {error}")]) from error
         self._current: MultipartSegment | None = None
 
     async def _events(self) -> AsyncGenerator[MultipartSegment | bytes | None, None]:
@@ -101,7 +101,8 @@ class MultipartUpload:
         except ParserLimitReached as error:
             raise TooLarge(f"the multipart body breaks a limit ({MAX_PARTS} parts): {error}") from error
         except MultipartError as error:
-            raise ValidationFailed(f"the multipart body is damaged or ends early: {error}") from error
+            reason = f"the multipart body is damaged or ends early: {error}"
+            raise ValidationFailed.of([FieldError("body", reason)]) from error
 
     async def __aiter__(self) -> AsyncIterator[Part]:
         events = self._events()

@@ -300,10 +300,12 @@ def _pick(items: Sequence[Named], name: str | None, missing: type[NotFound], wha
 
 def _not_there(name: str | None, known: Iterable[str]) -> str:
     names = list(known)
-    if name is None or not names:
-        return "is missing: llamafarm.yaml defines none"
+    if name is None:
+        return "is missing: the project defines none; add one to its llamafarm.yaml"
     near = difflib.get_close_matches(name, names, 3)
     shown = name[:64].encode("ascii", "backslashreplace").decode()
+    if not names:
+        return f"{shown!r} not found: the project defines none; add one to its llamafarm.yaml"
     return f"{shown!r} not found; " + (
         f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names[:20])}"
     )

@@ -345,7 +345,7 @@ def dataset_data_bulk_upload(ctx: Context, params: UploadPath, data: Upload) -> 
     "DELETE",
     "/v1/projects/{namespace}/{project}/datasets/{dataset}/data/{file_hash}",
     access="write",
-    tags=("mcp", "datasets"),
+    tags=("datasets",),
     raises=(*MISSING, DatasetNotFound, DatabaseNotFound, FileNotFound, ProviderUnavailable),
 )
 def dataset_data_delete(ctx: Context, params: FileRemove) -> Awaitable[FileRemoved]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Literal
 
 import msgspec
 
@@ -65,15 +66,27 @@ class ProjectUpdate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     config: dict[str, Json]
 
 
+class ModelEntry(msgspec.Struct, kw_only=True):
+    """A model as OpenAI's clients list it: `id` is the name that a chat request gives, `owned_by` the provider."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
 class ModelList(msgspec.Struct, kw_only=True):
     """The models of a project in the order of the file.
 
     Each has name, provider, model, base_url (the provider's own where the file names none), default and description,
-    and besides them every other key of the file, with secrets shown as ``********``.
+    and besides them every other key of the file, with secrets shown as ``********``. `object` and `data` are the same list
+    for OpenAI's clients, whose base_url is the project; `created` is when the file was last changed.
     """
 
     total: int
     models: list[dict[str, Json]]
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
 
 
 @endpoint("GET", "/v1/projects/{namespace}", access="read", tags=("mcp",), raises=(BadName,))

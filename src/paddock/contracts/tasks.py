@@ -155,7 +155,7 @@ def task_get(ctx: Context, params: TaskPath) -> Awaitable[TaskReply]:
     "DELETE",
     "/v1/projects/{namespace}/{project}/tasks/{task_id}",
     access="write",
-    tags=("mcp", "tasks"),
+    tags=("tasks",),
     raises=(BadName, ProjectNotFound, TaskNotFound),
 )
 def task_cancel(ctx: Context, params: TaskPath) -> Awaitable[TaskCancelled]:

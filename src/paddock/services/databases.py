@@ -156,8 +156,8 @@ def detail(config: ProjectConfig, database: DatabaseConfig, task_id: str | None 
         config=shown.config,
         embedding_strategies=shown.embedding_strategies,
         retrieval_strategies=shown.retrieval_strategies,
-        default_embedding_strategy=database.default_embedding_strategy,
-        default_retrieval_strategy=database.default_retrieval_strategy,
+        default_embedding_strategy=database.embedding().name if database.embedding_strategies else None,
+        default_retrieval_strategy=database.retrieval().name if database.retrieval_strategies else None,
         dependent_datasets=[item.name for item in config.datasets if item.database == database.name],
         task_id=task_id,
     )

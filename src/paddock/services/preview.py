@@ -17,7 +17,7 @@ from paddock.contracts.base import Context, hookimpl
 from paddock.contracts.config import ProjectConfig
 from paddock.contracts.providers import Chunk, Source
 from paddock.contracts.rag import DatabasePath, PreviewChunk, PreviewReply, PreviewRequest
-from paddock.errors import FieldError, ValidationFailed
+from paddock.errors import FieldError, UnknownType, ValidationFailed
 from paddock.services.core import Core
 from paddock.services.dataset_files import DatasetFiles
 from paddock.services.ingest import ChunkChange, Ingest, Prepared
@@ -43,8 +43,9 @@ class Preview:
         database = config.database(params.database)
         strategy = config.processing(data.data_processing_strategy or self._strategy_of(config, data))
         change = ChunkChange(size=data.chunk_size, overlap=data.chunk_overlap, strategy=data.chunk_strategy)
-        if data.chunk_strategy is not None:
-            self._core.plugins.chunkers.find(data.chunk_strategy)
+        chunkers = self._core.plugins.chunkers
+        if data.chunk_strategy is not None and chunkers.get(data.chunk_strategy) is None:
+            raise UnknownType.of([FieldError("chunk_strategy", chunkers.unknown(data.chunk_strategy))])
         if data.chunk_overlap is not None and data.chunk_size is not None and data.chunk_overlap >= data.chunk_size:
             raise ValidationFailed.of([FieldError("chunk_overlap", "must be smaller than chunk_size")])
         async with self._source(params, data) as source:

@@ -24,7 +24,7 @@ from paddock.contracts.rag import (
     RagStats,
     Status,
 )
-from paddock.errors import PaddockError
+from paddock.errors import FieldError, PaddockError, ValidationFailed
 from paddock.services.events import EventLog
 from paddock.services.project_files import ProjectFiles
 from paddock.services.retrieval import Retrieval, metric_named, rerank_model
@@ -47,6 +47,8 @@ class Rag:
     @hookimpl
     async def rag_query(self, ctx: Context, params: ProjectPath, data: RagQuery) -> RagReply:
         config = await self._files.config(params.namespace, params.project)
+        if not data.query.strip():
+            raise ValidationFailed.of([FieldError("query", "holds no text: write what to look for")])
         event = self._events.begin(params.namespace, params.project, "rag_query", ctx.request_id)
         event.sub("rag_query_start", database=data.database, query=data.query, top_k=data.top_k)
         start = time.perf_counter()
@@ -83,20 +85,19 @@ class Rag:
     async def rag_health(self, ctx: Context, params: DatabaseChoice) -> RagHealth:
         config = await self._files.config(params.namespace, params.project)
         database = config.database(params.database)
-        start = time.perf_counter()
+        start = asked = time.perf_counter()
         parts: dict[str, ComponentHealth] = {}
         try:
             async with self._stores.using(params.namespace, params.project, database.name) as opened:
                 stats = await opened.store.stats()
                 message = f"{stats.chunks} chunks of {stats.documents} documents"
                 parts["vector_store"] = _part("vector_store", "healthy", start, message)
+                asked = time.perf_counter()
                 look = await self._embedder_health(opened)
         except PaddockError as error:
             parts.setdefault("vector_store", _part("vector_store", "unhealthy", start, error.message))
             look = Health(status="unhealthy", message="not looked at: the store does not open")
-        parts["embeddings"] = ComponentHealth(
-            name="embeddings", status=look.status, latency=look.latency_ms, message=look.message or "ready"
-        )
+        parts["embeddings"] = _part("embeddings", look.status, asked, look.message or "ready")
         issues = [f"{part.name}: {part.message}" for part in parts.values() if part.status != "healthy"]
         return RagHealth(
             status=max((part.status for part in parts.values()), key=_WORST.__getitem__),

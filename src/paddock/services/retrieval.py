@@ -71,7 +71,7 @@ class Retrieval:
         wanted = name or DEFAULT
         found = registry.get(wanted)
         if found is None:
-            known = [item.name for item in own] + registry.names()
+            known = dict.fromkeys([*(item.name for item in own), *registry.names()])
             raise StrategyNotFound(
                 f"database {database.name} has no retrieval strategy {wanted[:64]!r}; known: {', '.join(known)}"
             )

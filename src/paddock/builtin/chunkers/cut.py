@@ -95,7 +95,7 @@ def trim(text: str, span: Span, *, indent: bool = False) -> Span | None:
 def reach_back(text: str, start: int, overlap: int, floor: int) -> int:
     """Where a span starts that repeats up to `overlap` characters before `start`, whole words where there are blanks."""
     early = max(floor, start - overlap)
-    if early <= floor or early >= start or text[early - 1].isspace():
+    if early == 0 or early >= start or text[early - 1].isspace():
         return min(early, start)
     blank = _SPACE.search(text, early, start)
     return blank.end() if blank and blank.end() < start else early

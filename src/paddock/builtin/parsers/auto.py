@@ -60,7 +60,10 @@ class AutoParser(Parser):
         parser = choose_parser(source, [item for item in self._candidates() if not isinstance(item, AutoParser)])
         if parser is None:
             ending = PurePosixPath(source.filename).suffix.lower()[:20] or "no ending"
-            raise refuse(f"has {ending!r} and no parser reads that: name one for it, or install its plugin (paddock plugins)")
+            raise refuse(
+                f"is of a kind ({ending}) that no parser reads: name a parser for it in the data processing strategy, or"
+                " install the plugin that reads it (`paddock plugins` lists what is there)"
+            )
         return parser
 
     def parse(self, source: Source, config: Any) -> Document:  # noqa: ARG002  sizes matter in chunking only
