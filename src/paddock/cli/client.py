@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import mimetypes
@@ -22,11 +23,15 @@ class Client:
 
     def __init__(self, url: str, key: str | None, timeout: float = 600) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             raise ValidationFailed(f"{url!r} is not an http address: --url http://HOST:PORT")
         self.url = url.rstrip("/")
         self._secure = parts.scheme == "https"
-        self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._host, self._port, self._base = parts.hostname, port, parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = timeout
 
@@ -39,15 +44,29 @@ class Client:
     ) -> http.client.HTTPResponse:
         connection = self._connection()
         try:
-            connection.request(method, self._base + path, body=body, headers={**self._headers, **(headers or {})})
+            # A server that refuses a long body answers before it has all of it: then its answer counts.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self._base + path, body=body, headers={**self._headers, **(headers or {})})
             reply = connection.getresponse()
-        except OSError as error:
+            text = reply.read() if reply.status >= 400 else b""
+        except (OSError, http.client.HTTPException) as error:
             raise ProviderUnavailable(
                 f"no server answers at {self.url} ({error}): start one with `paddock serve`, or name it with --url"
             ) from error
         if reply.status >= 400:
-            raise refused(reply.status, reply.read())
+            raise refused(reply.status, text)
         return reply
+
+    def _decoded(self, reply: http.client.HTTPResponse) -> Any:
+        """The whole reply. Raises ProviderUnavailable when it breaks off or is not JSON."""
+        try:
+            return json.loads(reply.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise ProviderUnavailable(f"the reply of {self.url} broke off ({error}): try again") from error
+        except ValueError as error:
+            raise ProviderUnavailable(
+                f"what answers at {self.url} is no paddock: name the server with --url"
+            ) from error
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
         """Send JSON, return JSON."""
@@ -55,20 +74,22 @@ class Client:
         if wanted:
             path += "?" + urlencode(wanted)
         data = None if body is None else json.dumps(body).encode()
-        reply = self._send(method, path, data, {"Content-Type": "application/json"} if data else None)
-        return json.loads(reply.read())
+        return self._decoded(self._send(method, path, data, {"Content-Type": "application/json"} if data else None))
 
     def events(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
         """The decoded ``data:`` of each server-sent event, until [DONE] or the end."""
         data = None if body is None else json.dumps(body).encode()
         reply = self._send(method, path, data, {"Content-Type": "application/json"} if data else None)
-        for line in reply:
-            text = line.decode("utf-8", "replace").strip()
-            if text.startswith("data:"):
-                text = text.removeprefix("data:").strip()
-                if text == "[DONE]":
-                    return
-                yield json.loads(text)
+        try:
+            for line in reply:
+                text = line.decode("utf-8", "replace").strip()
+                if text.startswith("data:"):
+                    text = text.removeprefix("data:").strip()
+                    if text == "[DONE]":
+                        return
+                    yield json.loads(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ProviderUnavailable(f"the stream of {self.url} broke off ({error}): try again") from error
 
     def upload(self, path: str, file: Path, moved: Callable[[int], None]) -> Any:
         """Send a file as multipart without holding it in memory; `moved` is told the bytes of each piece."""
@@ -78,12 +99,11 @@ class Client:
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
             f"Content-Type: {kind}\r\n\r\n"
-        ).encode()
+        ).encode("utf-8", "replace")
         tail = f"\r\n--{boundary}--\r\n".encode()
         length = len(head) + os.path.getsize(file) + len(tail)  # noqa: PTH202  one stat, like open below
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
-        reply = self._send("POST", path, _multipart(head, file, tail, moved), headers)
-        return json.loads(reply.read())
+        return self._decoded(self._send("POST", path, _multipart(head, file, tail, moved), headers))
 
 
 def _multipart(head: bytes, file: Path, tail: bytes, moved: Callable[[int], None]) -> Iterator[bytes]:
@@ -107,12 +127,20 @@ def refused(status: int, body: bytes) -> PaddockError:
     return UpstreamError(str(text), status)
 
 
-def project_path(project: str, *rest: str) -> str:
-    """``NAMESPACE/PROJECT`` and further names as a path of the API."""
+def project_names(project: str) -> tuple[str, str]:
+    """The two names of ``NAMESPACE/PROJECT``. Raises ValidationFailed for anything else."""
     namespace, _, name = project.partition("/")
     if not namespace or not name or "/" in name:
         raise ValidationFailed(f"{project!r} is not a project: write NAMESPACE/PROJECT")
-    parts = [quote(part, safe="") for part in (namespace, name)]
-    return "/".join(
-        ["/v1/projects", *parts, *(part if i % 2 == 0 else quote(part, safe="") for i, part in enumerate(rest))]
-    )
+    return namespace, name
+
+
+def named(name: str) -> str:
+    """A name as one part of a path, whatever it holds."""
+    return quote(name.encode("utf-8", "replace"), safe="").replace(".", "%2E")
+
+
+def project_path(project: str, *rest: str) -> str:
+    """``NAMESPACE/PROJECT`` and further names as a path of the API."""
+    parts = [named(part) for part in project_names(project)]
+    return "/".join(["/v1/projects", *parts, *(part if i % 2 == 0 else named(part) for i, part in enumerate(rest))])

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paddock.cli.client import Client, project_path
+from paddock.cli.client import Client, named, project_names, project_path
 from paddock.cli.flows import answer_pieces, follow_task, report_task, show_sources
 from paddock.cli.show import Screen
 from paddock.errors import ValidationFailed
+from paddock.logs import clean
 
 Groups = Any  # argparse's subparsers action is private
 Run = Callable[[argparse.Namespace, Screen, Client], int | None]
@@ -50,16 +51,16 @@ def _projects(groups: Groups, shared: argparse.ArgumentParser) -> None:
 
 def projects_list(options: argparse.Namespace, screen: Screen, client: Client) -> None:
     """Print a namespace's projects."""
-    found = client.ask("GET", f"/v1/projects/{options.namespace}")
+    found = client.ask("GET", f"/v1/projects/{named(options.namespace)}")
     rows = [(item["name"], item["last_modified"], item["validation_error"] or "ok") for item in found["projects"]]
     screen.table(("project", "modified", "state"), rows, found)
 
 
 def projects_create(options: argparse.Namespace, screen: Screen, client: Client) -> None:
     """Create a project."""
-    namespace, _, name = options.project.partition("/")
+    namespace, name = project_names(options.project)
     body = {"name": name, "config_template": options.template}
-    found = client.ask("POST", f"/v1/projects/{namespace}", {key: value for key, value in body.items() if value})
+    found = client.ask("POST", f"/v1/projects/{named(namespace)}", {key: value for key, value in body.items() if value})
     if screen.as_json:
         screen.data(found)
     screen.say(f"Created {options.project}. Next: paddock datasets create {options.project} docs")
@@ -135,7 +136,7 @@ def datasets_upload(options: argparse.Namespace, screen: Screen, client: Client)
     replies = []
     with screen.progress() as bars:
         for file in options.files:
-            bar = bars.add_task(file.name, total=max(1, file.stat().st_size))
+            bar = bars.add_task(clean(file.name), total=max(1, file.stat().st_size))
             replies.append(client.upload(path, file, lambda size, bar=bar: bars.advance(bar, size)))  # type: ignore[misc]
             bars.update(bar, completed=max(1, file.stat().st_size))
     skipped = sum(bool(reply.get("skipped")) for reply in replies)
@@ -240,7 +241,10 @@ def chat_ask(options: argparse.Namespace, screen: Screen, client: Client) -> Non
 
 
 def _tasks(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "tasks", "show, follow and cancel tasks")
+    verbs = _group(groups, "tasks", "list, show, follow and cancel tasks")
+    listing = _command(verbs, shared, "list", tasks_list, "list a project's tasks, the newest first")
+    listing.add_argument("project", metavar="NAMESPACE/PROJECT")
+    listing.add_argument("--active", action="store_true", help="only those that are not finished")
     for name, run, text in (
         ("show", tasks_show, "print a task"),
         ("follow", tasks_follow, "show a task's progress until it ends"),
@@ -249,6 +253,17 @@ def _tasks(groups: Groups, shared: argparse.ArgumentParser) -> None:
         made = _command(verbs, shared, name, run, text)
         made.add_argument("project", metavar="NAMESPACE/PROJECT")
         made.add_argument("task_id")
+
+
+def tasks_list(options: argparse.Namespace, screen: Screen, client: Client) -> None:
+    """Print a project's tasks."""
+    query = {"active": "true"} if options.active else None
+    found = client.ask("GET", project_path(options.project, "tasks"), query=query)
+    rows = [
+        (item["task_id"], item["kind"], item["dataset"], item["state"], f"{item['current']}/{item['total']}")
+        for item in found["tasks"]
+    ]
+    screen.table(("task", "kind", "dataset", "state", "files"), rows, found)
 
 
 def tasks_show(options: argparse.Namespace, screen: Screen, client: Client) -> None:
@@ -262,7 +277,10 @@ def tasks_show(options: argparse.Namespace, screen: Screen, client: Client) -> N
 
 def tasks_follow(options: argparse.Namespace, screen: Screen, client: Client) -> int:
     """Follow a task."""
-    return 0 if follow_task(client, screen, options.project, options.task_id)["state"] == "SUCCESS" else 1
+    task = follow_task(client, screen, options.project, options.task_id)
+    if screen.as_json:
+        screen.data(task)
+    return 0 if task["state"] == "SUCCESS" else 1
 
 
 def tasks_cancel(options: argparse.Namespace, screen: Screen, client: Client) -> None:
@@ -289,9 +307,9 @@ def examples_list(options: argparse.Namespace, screen: Screen, client: Client) -
 
 def examples_import(options: argparse.Namespace, screen: Screen, client: Client) -> int:
     """Import an example and follow its processing."""
-    namespace, _, name = options.project.partition("/")
+    namespace, name = project_names(options.project)
     body = {"namespace": namespace, "name": name, "process": True}
-    found = client.ask("POST", f"/v1/examples/{options.example}/import-project", body)
+    found = client.ask("POST", f"/v1/examples/{named(options.example)}/import-project", body)
     tasks = [follow_task(client, screen, options.project, task_id) for task_id in found["task_ids"]]
     if screen.as_json:
         screen.data({**found, "tasks": tasks})

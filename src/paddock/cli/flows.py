@@ -8,6 +8,7 @@ from typing import Any
 from paddock.cli.client import Client, project_path
 from paddock.cli.show import Screen
 from paddock.errors import PaddockError, UpstreamError
+from paddock.logs import clean
 
 FINAL = frozenset({"SUCCESS", "FAILURE"})
 
@@ -19,10 +20,8 @@ def follow_task(client: Client, screen: Screen, project: str, task_id: str) -> A
         bar = bars.add_task("Waiting for the task", total=None)
         for task in client.events("GET", project_path(project, "tasks", task_id, "events")):
             meta = task.get("meta") or {}
-            total = meta.get("total") or None
-            bars.update(
-                bar, description=meta.get("message") or task["state"], total=total, completed=meta.get("current", 0)
-            )
+            text = clean(meta.get("message") or task["state"])
+            bars.update(bar, description=text, total=meta.get("total") or None, completed=meta.get("current", 0))
             if task["state"] in FINAL:
                 break
     if task is None or task["state"] not in FINAL:

@@ -10,19 +10,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddock.cli.client import Client, project_path
 from paddock.cli.flows import answer_pieces, follow_task, show_sources
 from paddock.cli.show import Screen
-from paddock.errors import ProviderUnavailable, ValidationFailed
+from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed
 
 Groups = Any  # argparse's subparsers action is private
 
 SHOW = "print the settings in effect, keys masked"
-CHECK = "check a llamafarm.yaml as the server would"
+CHECK = "check llamafarm.yaml files as the server would"
 EXAMPLE = "meadow_handbook"
 NAMESPACE, NAME = "demo", "meadow"
 PROJECT = f"{NAMESPACE}/{NAME}"
@@ -46,7 +46,7 @@ def add(groups: Groups) -> None:
     _server_options(show)
     show.set_defaults(run=run_conf_show, needs_server=False)
     check = verbs.add_parser("check", help=CHECK, description=CHECK)
-    check.add_argument("file", type=Path)
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     check.add_argument("--config", type=Path, help="a settings file (TOML)")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=run_conf_check, needs_server=False)
@@ -152,20 +152,27 @@ def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
 
 
 def run_conf_check(options: argparse.Namespace, screen: Screen) -> int:
-    """Check a project file as the server would."""
+    """Check project files as the server would; 1 when any of them is wrong."""
     from paddock import server  # noqa: PLC0415  the other commands start without it
     from paddock.services.project_files import check_file  # noqa: PLC0415
 
-    if not options.file.is_file():
-        raise ValidationFailed(f"no such file: {options.file}")
+    missing = [str(file) for file in options.files if not file.is_file()]
+    if missing:
+        raise ValidationFailed(f"no such file: {', '.join(missing)}")
     app = server.build(options.config)
-    errors, warnings = check_file(options.file, app.plugins, app.settings)
+    found = {file: check_file(file, app.plugins, app.settings) for file in options.files}
     if screen.as_json:
-        screen.data({"errors": [{"field": one.field, "reason": one.reason} for one in errors], "warnings": warnings})
-    for error in errors:
-        screen.say(f"error: {error.field}: {error.reason}")
-    for warning in warnings:
-        screen.say(f"warning: {warning}")
-    if not errors:
-        screen.say(f"{options.file} is valid ({len(warnings)} warnings).")
-    return 1 if errors else 0
+        screen.data([_checked(file, *what) for file, what in found.items()])
+    for file, (errors, warnings) in found.items():
+        for error in errors:
+            screen.say(f"{file}: error: {error.field}: {error.reason}")
+        for warning in warnings:
+            screen.say(f"{file}: warning: {warning}")
+        if not errors:
+            screen.say(f"{file} is valid ({len(warnings)} warnings).")
+    return 1 if any(errors for errors, _ in found.values()) else 0
+
+
+def _checked(file: Path, errors: Sequence[FieldError], warnings: Sequence[str]) -> dict[str, Any]:
+    listed = [{"field": one.field, "reason": one.reason} for one in errors]
+    return {"file": str(file), "errors": listed, "warnings": list(warnings)}

@@ -21,8 +21,11 @@ class Screen:
         self.as_json = as_json
 
     def data(self, value: Any) -> None:
-        """Print a value as JSON."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        """Print a value as JSON, every character that a terminal may act on as its escape."""
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        if not text.replace("\n", "").isprintable():
+            text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+        sys.stdout.write(text + "\n")
 
     def say(self, text: str) -> None:
         """Print a sentence; silent with --json."""
@@ -51,11 +54,11 @@ class Screen:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A progress bar on standard error, so that --json stays clean."""
+        """A progress bar on standard error; nothing with --json. Descriptions must be clean already."""
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=self.as_json)
         bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
