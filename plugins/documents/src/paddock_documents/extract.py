@@ -66,6 +66,7 @@ def _kreuzberg(data: bytes, request: Request, marker: str) -> Any:
     config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg]  # disable_ocr is missing in the library's stubs
         use_cache=False,
         disable_ocr=True,
+        enable_quality_processing=False,  # it rewrites text by guesses; ours only tidies, when asked
         include_document_structure=True,
         output_format="markdown" if request.structure and request.mime == "application/pdf" else "plain",
         pages=kreuzberg.PageConfig(

@@ -79,7 +79,7 @@ class DocumentParser(ReadingParser):
     def parse(self, source: Source, config: configs.DocumentConfig) -> Document:
         mime, family = recognise(source, self.families, self.usual)
         structure = config.chunk_strategy in ("sections", "headings")
-        found = self.read(source, mime, structure=structure)
+        found = self.read(source, mime, structure=structure, annotations=config.extract_links)
         document = self._document(found, family, config)
         if structure and not document.sections and family in ("pdf", "slides"):
             mark_headings(document, found)
@@ -115,7 +115,7 @@ class PDFParser(ReadingParser):
     def parse(self, source: Source, config: Any) -> Document:
         mime, _ = recognise(source, self.families, self.usual)
         notes, xmp = getattr(config, "extract_annotations", False), getattr(config, "extract_xmp_metadata", False)
-        found = self.read(source, mime, annotations=notes, xmp=xmp)
+        found = self.read(source, mime, annotations=notes or getattr(config, "extract_links", False), xmp=xmp)
         style = PageStyle(
             clean=getattr(config, "clean_text", True),
             layout=getattr(config, "preserve_layout", True),
