@@ -17,7 +17,7 @@ from typing import Any
 
 from paddock.contracts.providers import Metric, Vectors
 from paddock.storage.files import fsync_folder
-from paddock_sqlite_vec.derived import Damaged, Derived, Manifest
+from paddock_sqlite_vec.derived import BATCH, Damaged, Derived, Manifest
 from paddock_sqlite_vec.schema import Shape
 from paddock_sqlite_vec.vectors import as_array
 
@@ -41,7 +41,6 @@ class Hnsw(Derived):
         self.shape = shape
         self._turn = threading.Lock()
         self._lock = threading.Lock()
-        self._threads = max(1, (os.cpu_count() or 1) // 2)
         self._index: Any = None
 
     def __len__(self) -> int:
@@ -71,15 +70,17 @@ class Hnsw(Derived):
         )
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add vectors, in portions. Ids that are there already are left as they are."""
+        """Add vectors, in portions; on half of the processors, or on all while many wait."""
         import numpy as np  # noqa: PLC0415  heavy: on first use
 
+        processors = os.cpu_count() or 1
+        threads = processors if len(rows) == BATCH else max(1, processors // 2)
         for at in range(0, len(rows), PORTION):
             portion = rows[at : at + PORTION]
             ids = np.array([row[0] for row in portion], dtype=np.uint64)
             vectors = as_array([row[1] for row in portion], self.shape.dimension)
             with self._alone():
-                self._index.add(ids, vectors, threads=self._threads)
+                self._index.add(ids, vectors, threads=threads)
 
     def remove(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Nothing: see the module's text."""
@@ -102,6 +103,7 @@ class Hnsw(Derived):
         with self._alone():
             if not len(self._index):
                 return []
+            self._index.expansion_search = max(EXPANSION_SEARCH, 2 * count)
             found: list[int] = self._index.search(query, min(count, len(self._index)), threads=1).keys.tolist()
         return found
 

@@ -84,8 +84,9 @@ class Keeper:
 
     async def level(self) -> None:
         """Wait until the indexes hold all that was written before, or have given up."""
-        self._wake_now()
-        await self._level.wait()
+        if self._task is not None and not self._task.done():
+            self._wake_now()
+            await self._level.wait()
 
     def states(self) -> dict[str, Json]:
         """What the statistics show."""
