@@ -70,6 +70,7 @@ REFUSED: Mapping[str, tuple[str, Callable[[], bytes], str]] = {
     "an archive of something else": ("a.docx", lambda: archive({"x.txt": "words"}), "damaged"),
     "an archive that was cut": ("a.docx", lambda: docx()[:900], "damaged"),
     "zip bomb": ("a.docx", lambda: docx(body=body(b"<w:p>" + b"a" * 110_000_000)), "archive bomb"),
+    "sheet bomb": ("a.xlsx", lambda: xlsx({"S": [["x" * 100_000_000]]}), "archive bomb"),
     "many entries": ("a.docx", lambda: archive({str(at): b"" for at in range(20_000)}), "archive bomb"),
     "entities": (
         "a.docx",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.contracts.base import Json
-from paddock_documents.extras import docx_comments, xlsx_formulas, xmp_values
+from paddock_documents.extras import archive_bomb, docx_comments, xlsx_formulas, xmp_values
 from paddock_documents.formats import DOCX, SLIDES, XLSX
 from paddock_documents.wire import MAX_TEXT, Attachment, Block, Extracted, Note, PageText, Request, TableData
 
@@ -42,6 +42,8 @@ def extract(request: Request) -> Extracted:
     if path.stat().st_size > request.max_bytes:
         raise Refused(f"is larger than documents.max_mb ({request.max_bytes // 1024**2} MiB)")
     data = path.read_bytes()
+    if reason := archive_bomb(data):
+        raise Refused(reason)
     marker = secrets.token_hex(12)
     result = _kreuzberg(data, request, marker)
     if len(result.content) > MAX_TEXT:

@@ -15,6 +15,10 @@ from paddock_documents.wire import Formula
 
 MAX_PART = 32 * 1024 * 1024
 MAX_FORMULAS = 200_000
+MAX_ENTRIES = 10_000  # of an archive
+MAX_UNPACKED = 512 * 1024 * 1024
+SUSPICIOUS = 64 * 1024 * 1024  # from this size on an archive must not be packed tighter than MAX_RATIO
+MAX_RATIO = 200
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -40,6 +44,23 @@ def _xml(data: bytes) -> ElementTree.Element | None:
         return ElementTree.fromstring(data)  # noqa: S314  no declarations, bounded, in a process of its own
     except (ElementTree.ParseError, ValueError, LookupError):
         return None
+
+
+def archive_bomb(data: bytes) -> str:
+    """Why a ZIP archive must not be unpacked, by what its own directory says; empty when it may, or is none."""
+    end = data.rfind(b"PK\x05\x06") if data.startswith(b"PK") else -1
+    if end < 0 or len(data) < end + 12:
+        return ""
+    if int.from_bytes(data[end + 10 : end + 12], "little") > MAX_ENTRIES:  # 65,535 stands for more, too
+        return f"holds more than {MAX_ENTRIES:,} entries: it is refused as an archive bomb"
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError):
+        return "is damaged, or not of the type that its name says"
+    if total > MAX_UNPACKED or (total > SUSPICIOUS and total > MAX_RATIO * len(data)):
+        return f"unpacks to {total // 1024**2} MiB: it is refused as an archive bomb"
+    return ""
 
 
 def docx_comments(data: bytes) -> list[str]:
