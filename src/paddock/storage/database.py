@@ -2,16 +2,17 @@
 
 All writes of a file go through its one writer thread, so ``database is locked`` can't happen inside the process; readers
 see a consistent snapshot (WAL) and never wait for the writer. Writes that wait at the same moment share one commit, each
-in a savepoint of its own, so that one which fails takes no other with it.
+in a savepoint of its own, so that one which fails takes no other with it; only when SQLite itself gives the transaction up
+(the disk is full) all of them fail, and each is told.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +25,11 @@ T = TypeVar("T")
 Connection = apsw.Connection
 Setup = Callable[[Connection], None]
 Migration = str | Callable[[Connection], None]
+Job = tuple[Callable[[Connection], object], Future[object]]
 
 GROUP = 64  # writes that share one commit at most
+# Errors of the disk or the file, which no caller can mend by asking differently.
+_FAULTS = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NotADBError, apsw.CorruptError)
 
 
 class DatabaseDamaged(ProviderUnavailable):
@@ -45,15 +49,13 @@ class Database:
         self.path = path
         self._migrations = migrations
         self._setup = setup
-        self._jobs: queue.SimpleQueue[tuple[Callable[[Connection], object], Future[object]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix=f"read-{path.stem}")
         self._local = threading.local()
         self._open: list[Connection] = []
         self._lock = threading.Lock()
-        self._writer = threading.Thread(target=self._write_loop, name=f"write-{path.stem}", daemon=True)
-        self._closed = False
+        self._writer: threading.Thread | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     @classmethod
     async def open(
@@ -70,23 +72,26 @@ class Database:
 
     async def start(self) -> None:
         """Open the file; see `open`."""
-        await asyncio.to_thread(self._prepare, self._migrations)
+        connection = await asyncio.to_thread(self._prepare)
+        self._writer = threading.Thread(
+            target=self._write_loop, args=(connection,), name=f"write-{self.path.stem}", daemon=True
+        )
         self._writer.start()
 
-    def _prepare(self, migrations: Sequence[Migration]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def _prepare(self) -> Connection:
+        """The writer's connection, to a file that was checked and is up to date."""
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = self._connect()
-        except (apsw.NotADBError, apsw.CorruptError) as error:
-            raise DatabaseDamaged(damaged_message(self.path, str(error))) from error
-        with contextlib.closing(connection):
-            try:
-                found = connection.execute("PRAGMA quick_check(1)").fetchall()
-            except (apsw.NotADBError, apsw.CorruptError) as error:
-                raise DatabaseDamaged(damaged_message(self.path, str(error))) from error
-            if found != [("ok",)]:
-                raise DatabaseDamaged(damaged_message(self.path, str(found[0][0])))
-            self._migrate(connection, migrations)
+            found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        except OSError as error:
+            raise ProviderUnavailable(f"can't open {self.path}: {error.strerror}") from error
+        except apsw.Error as error:
+            raise self._told(error) from error
+        if found != [("ok",)]:
+            raise DatabaseDamaged(damaged_message(self.path, str(found[0][0])))
+        self._migrate(connection, self._migrations)
+        return connection
 
     def _migrate(self, connection: Connection, migrations: Sequence[Migration]) -> None:
         version = int(connection.pragma("user_version"))
@@ -99,11 +104,13 @@ class Database:
                 if callable(migration):
                     migration(connection)
                 else:
-                    connection.execute(migration)
+                    connection.execute(migration).fetchall()  # to the end, as in _connect
                 connection.pragma("user_version", number)
 
     def _connect(self) -> Connection:
         connection = apsw.Connection(str(self.path))
+        with self._lock:
+            self._open.append(connection)
         connection.set_busy_timeout(10_000)
         # Fetched to the end: apsw stops at the first row, and would leave the other statements undone.
         connection.execute(
@@ -111,26 +118,35 @@ class Database:
         ).fetchall()
         if self._setup:
             self._setup(connection)
-        with self._lock:
-            self._open.append(connection)
         return connection
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a reader. Cancelling the caller does not stop SQLite; keep reads short."""
+        """Run `work` on a reader. Cancelling the caller does not stop SQLite; keep reads short.
+
+        Raises ProviderUnavailable when the file can't be read or the database is closed, and what `work` raises.
+        """
         self._check_open()
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            connection.execute("PRAGMA query_only=ON")
-        return work(connection)
+        try:
+            connection: Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only=ON")
+                self._local.connection = connection
+            return work(connection)
+        except BaseException as error:
+            told = self._told(error)
+            if told is error:
+                raise
+            raise told from error
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction on the writer; when this returns, the change is on disk.
 
         An exception rolls back what `work` did and reaches the caller. Cancelling the caller does not undo the write.
+        Raises ProviderUnavailable when the file can't be written (disk full, damaged) or the database is closed.
         """
         self._check_open()
         future: Future[T] = Future()
@@ -138,57 +154,83 @@ class Database:
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             raise ProviderUnavailable(f"{self.path.name} is closed: the server is shutting down")
 
-    def _write_loop(self) -> None:
-        connection = self._connect()
+    def _write_loop(self, connection: Connection) -> None:
         running = True
         while running:
             jobs = [self._jobs.get()]
             while len(jobs) < GROUP and not self._jobs.empty():
                 jobs.append(self._jobs.get())
             running = None not in jobs
-            self._commit(connection, [job for job in jobs if job is not None])
+            waiting = deque(job for job in jobs if job is not None)
+            while waiting:
+                self._commit(connection, waiting)
 
-    def _commit(
-        self, connection: Connection, jobs: list[tuple[Callable[[Connection], object], Future[object]]]
-    ) -> None:
+    def _commit(self, connection: Connection, waiting: deque[Job]) -> None:
+        """Do the jobs in one transaction, taking them off `waiting`; those behind one that ended it are left there."""
         done: list[tuple[Future[object], object]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for work, future in jobs:
-                try:
-                    with connection:
-                        result = work(connection)
-                    done.append((future, result))
-                except Exception as error:  # noqa: BLE001  handed to the caller who waits for it
-                    future.set_exception(error)
-            connection.execute("COMMIT")
+        except apsw.Error as error:
+            _fail((waiting.popleft()[1] for _ in range(len(waiting))), storage_error(self.path, error))
+            return
+        while waiting and connection.in_transaction:
+            work, future = waiting.popleft()
+            try:
+                done.append((future, _in_savepoint(connection, work)))
+            except BaseException as error:  # noqa: BLE001  handed to the caller who waits for it
+                future.set_exception(self._told(error))
+        try:
+            connection.execute("COMMIT")  # fails too when a job ended the transaction
         except apsw.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = storage_error(self.path, error)
-            for _, future in jobs:
-                if not future.done():
-                    future.set_exception(failure)
+            _fail((future for future, _ in done), storage_error(self.path, error))
             return
         for future, result in done:
             future.set_result(result)
 
+    def _told(self, error: BaseException) -> Exception:
+        """What the caller gets to see: SQLite's faults of the disk and the file as one of ours, the rest as it is."""
+        if isinstance(error, _FAULTS):
+            return storage_error(self.path, error)
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        # A future takes no StopIteration, and the loop of the caller must not end for what happened in a thread.
+        return RuntimeError(f"work on {self.path.name} raised {error!r}")
+
     async def close(self) -> None:
-        """Finish the writes that wait, then close every connection. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._close)
+        """Finish the writes that wait, then close every connection. Idempotent; the file need not have been opened."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(asyncio.to_thread(self._close))
+        await asyncio.shield(self._closing)
 
     def _close(self) -> None:
-        self._writer.join()
+        if self._writer is not None:
+            self._jobs.put(None)
+            self._writer.join()
         self._pool.shutdown(wait=True)
         for connection in self._open:
             connection.close()
+
+
+def _in_savepoint(connection: Connection, work: Callable[[Connection], object]) -> object:
+    connection.execute("SAVEPOINT job")
+    try:
+        result = work(connection)
+        connection.execute("RELEASE job")
+    except BaseException:
+        if connection.in_transaction:  # else SQLite has rolled everything back itself
+            connection.execute("ROLLBACK TO job; RELEASE job")
+        raise
+    return result
+
+
+def _fail(futures: Iterable[Future[object]], error: Exception) -> None:
+    for future in futures:
+        future.set_exception(error)
 
 
 def damaged_message(path: Path, found: str) -> str:
@@ -197,11 +239,11 @@ def damaged_message(path: Path, found: str) -> str:
 
 
 def storage_error(path: Path, error: apsw.Error) -> PaddockError:
-    """Translate SQLite's failure to commit (disk full, read-only, damaged) into one that a caller may see."""
+    """Translate SQLite's failure (disk full, read-only, damaged) into one that a caller may see."""
     if isinstance(error, apsw.FullError):
         return ProviderUnavailable(
             f"the disk is full: nothing was written to {path.name}; free some space and try again"
         )
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return DatabaseDamaged(damaged_message(path, str(error)))
-    return ProviderUnavailable(f"can't write to {path.name}: {error}")
+    return ProviderUnavailable(f"{path} can't be used: {error}")
