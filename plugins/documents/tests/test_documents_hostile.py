@@ -219,9 +219,9 @@ def test_a_helper_that_was_killed_while_idle_is_replaced(own: Readers, tmp_path:
 
 def test_an_idle_helper_ends(tmp_path: Path) -> None:
     readers = Readers(DocumentSettings(idle_seconds=0.1))
-    readers.read(request(tmp_path / "a", pdf()))
-    with readers._lock:
-        (idle,) = readers._idle
+    idle = readers._take()
+    assert idle.ask(request(tmp_path / "a", pdf())) is not None
+    readers._give_back(idle, usable=True)
     assert idle._process.wait(timeout=30) == -signal.SIGKILL
     readers.close()
 

@@ -33,7 +33,14 @@ _REASONS = (
 
 
 class Refused(Exception):
-    """The document can't be read; the message is a reason for people that follows "the file"."""
+    """The document can't be read; the message is a reason for people that follows "the file".
+
+    `busy`: the library gave up waiting, but a thread of it still works on the document.
+    """
+
+    def __init__(self, reason: str, *, busy: bool = False) -> None:
+        super().__init__(reason)
+        self.busy = busy
 
 
 def extract(request: Request) -> Extracted:
@@ -87,7 +94,7 @@ def _kreuzberg(data: bytes, request: Request, marker: str) -> Any:
     except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError) as error:
         said = str(error).lower()
         reason = next((reason for part, reason in _REASONS if part in said), "is damaged, or not of the type that its name says")
-        raise Refused(reason) from error
+        raise Refused(reason, busy="timed out" in said) from error
 
 
 def clean(text: str) -> str:

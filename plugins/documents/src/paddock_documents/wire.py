@@ -96,7 +96,7 @@ class Extracted(msgspec.Struct, kw_only=True):
 class Reply(msgspec.Struct, kw_only=True):
     """What was found, or why not; without either: ready for requests. `fault` is an error of this program, not of the file.
 
-    `spent`: the helper has grown and should be replaced.
+    `spent`: the helper has grown, or is still busy, and should be replaced.
     """
 
     found: Extracted | None = None

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import BinaryIO
 
 import msgspec
+import psutil
 
 from paddock_documents.extract import Refused, extract
 from paddock_documents.wire import Reply, Request, receive, send
 
 MAX_USES = 200
-MAX_PEAK = 512 * 1024  # kilobytes
+MAX_RESIDENT = 256 * 1024 * 1024  # bytes that it still holds after a document
 
 
 def limit(memory_mb: int) -> None:
@@ -29,18 +30,11 @@ def limit(memory_mb: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def peak() -> int:
-    """The largest resident size so far, in kilobytes (bytes on macOS: then it is replaced earlier)."""
-    import resource  # noqa: PLC0415  not on every system
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer one request after the other."""
     import kreuzberg  # noqa: F401, PLC0415  heavy: before the first document's time begins to run
 
-    decoder = msgspec.json.Decoder(Request)
+    decoder, process = msgspec.json.Decoder(Request), psutil.Process()
     uses = 0
     send(replies, Reply())
     while (data := receive(requests)) is not None:
@@ -49,12 +43,12 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         try:
             reply = Reply(found=extract(request))
         except Refused as error:
-            reply = Reply(refused=str(error))
+            reply = Reply(refused=str(error), spent=error.busy)
         except MemoryError:
             reply = Reply(refused="needs more memory than documents.memory_mb allows", spent=True)
         except Exception as error:  # noqa: BLE001  the server raises it again: our faults must not look like bad files
             reply = Reply(fault=f"{type(error).__name__}: {error}"[:500], spent=True)
-        reply.spent = reply.spent or uses >= MAX_USES or peak() > MAX_PEAK
+        reply.spent = reply.spent or uses >= MAX_USES or process.memory_info().rss > MAX_RESIDENT
         send(replies, reply)
 
 

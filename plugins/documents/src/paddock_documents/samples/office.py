@@ -10,6 +10,10 @@ _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _R = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
 _RELATION = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml"
+_WORD_PARTS = {
+    "document": "document.main", "styles": "styles", "header1": "header", "footer1": "footer", "comments": "comments",
+}
 _TITLE = '<p:ph type="title"/>'
 
 
@@ -46,63 +50,53 @@ def docx(
     body: bytes | None = None,
 ) -> bytes:
     """Paragraphs (``# `` to ``### `` make headings), then a table. `body` replaces word/document.xml."""
-    text = "".join(map(_word_paragraph, paragraphs))
-    rows = "".join(f"<w:tr>{''.join(f'<w:tc>{_word_paragraph(cell)}</w:tc>' for cell in row)}</w:tr>" for row in table)
-    text += f"<w:tbl>{rows}</w:tbl>" if table else ""
-    if comment:
-        text += (
-            '<w:p><w:commentRangeStart w:id="0"/><w:r><w:t>Commented.</w:t></w:r><w:commentRangeEnd w:id="0"/>'
-            '<w:r><w:commentReference w:id="0"/></w:r></w:p>'
-        )
     references = "".join(
         f'<w:{kind}Reference w:type="default" r:id="rId{number}"/>'
         for kind, number, given in (("header", 2, header), ("footer", 3, footer))
         if given
     )
+    text = _word_body(paragraphs, table, commented=bool(comment))
     main = f"{XML}<w:document {_W} {_R}><w:body>{text}<w:sectPr>{references}</w:sectPr></w:body></w:document>"
-    word = "application/vnd.openxmlformats-officedocument.wordprocessingml"
-    names = {
-        "document": "document.main",
-        "styles": "styles",
-        "header1": "header",
-        "footer1": "footer",
-        "comments": "comments",
-    }
+    kinds = {f"/word/{name}.xml": f"{_WORD}.{kind}+xml" for name, kind in _WORD_PARTS.items()}
+    package = [
+        (f"{_RELATION}/officeDocument", "word/document.xml"),
+        (f"{_PACKAGE}/relationships/metadata/core-properties", "docProps/core.xml"),
+    ]
+    parts = [("styles", "styles"), ("header", "header1"), ("footer", "footer1"), ("comments", "comments")]
     return archive(
         {
-            "[Content_Types].xml": _types({f"/word/{name}.xml": f"{word}.{kind}+xml" for name, kind in names.items()}),
-            "_rels/.rels": _relations(
-                [
-                    (f"{_RELATION}/officeDocument", "word/document.xml"),
-                    (f"{_PACKAGE}/relationships/metadata/core-properties", "docProps/core.xml"),
-                ]
-            ),
+            "[Content_Types].xml": _types(kinds),
+            "_rels/.rels": _relations(package),
             "docProps/core.xml": _core(title),
             "word/document.xml": body or main,
-            "word/_rels/document.xml.rels": _relations(
-                [
-                    (f"{_RELATION}/{kind}", f"{name}.xml")
-                    for kind, name in (
-                        ("styles", "styles"),
-                        ("header", "header1"),
-                        ("footer", "footer1"),
-                        ("comments", "comments"),
-                    )
-                ]
-            ),
-            "word/styles.xml": XML
-            + f"<w:styles {_W}>"
-            + "".join(
-                f'<w:style w:type="paragraph" w:styleId="Heading{level}"><w:name w:val="heading {level}"/></w:style>'
-                for level in (1, 2, 3)
-            )
-            + "</w:styles>",
+            "word/_rels/document.xml.rels": _relations([(f"{_RELATION}/{kind}", f"{name}.xml") for kind, name in parts]),
+            "word/styles.xml": _word_styles(),
             "word/header1.xml": f"{XML}<w:hdr {_W}>{_word_paragraph(header)}</w:hdr>",
             "word/footer1.xml": f"{XML}<w:ftr {_W}>{_word_paragraph(footer)}</w:ftr>",
             "word/comments.xml": f'{XML}<w:comments {_W}><w:comment w:id="0" w:author="Reviewer">{_word_paragraph(comment)}'
             "</w:comment></w:comments>",
         }
     )
+
+
+def _word_body(paragraphs: Sequence[str], table: Sequence[Sequence[str]], *, commented: bool) -> str:
+    text = "".join(map(_word_paragraph, paragraphs))
+    rows = "".join(f"<w:tr>{''.join(f'<w:tc>{_word_paragraph(cell)}</w:tc>' for cell in row)}</w:tr>" for row in table)
+    text += f"<w:tbl>{rows}</w:tbl>" if table else ""
+    if commented:
+        text += (
+            '<w:p><w:commentRangeStart w:id="0"/><w:r><w:t>Commented.</w:t></w:r><w:commentRangeEnd w:id="0"/>'
+            '<w:r><w:commentReference w:id="0"/></w:r></w:p>'
+        )
+    return text
+
+
+def _word_styles() -> str:
+    styles = "".join(
+        f'<w:style w:type="paragraph" w:styleId="Heading{level}"><w:name w:val="heading {level}"/></w:style>'
+        for level in (1, 2, 3)
+    )
+    return f"{XML}<w:styles {_W}>{styles}</w:styles>"
 
 
 def _word_paragraph(text: str) -> str:
