@@ -41,7 +41,7 @@ def nearest(connection: Connection, index: Hnsw, ask: Ask, show: Show[Near]) -> 
         if count > MOST:
             return None
         top = index.position.top
-        candidates = index.search(ask.query, count)
+        candidates = index.search(ask.query, count, (4 if ask.where else 2) * count)
         with snapshot(connection):
             if not _short_tail(connection, top):
                 return None

@@ -98,12 +98,13 @@ class Hnsw(Derived):
         """More than a third is dead."""
         return len(self) > live * 1.5 + 1000
 
-    def search(self, query: Vectors, count: int) -> list[int]:
-        """The ids of about the `count` nearest; some may be of chunks that are gone."""
+    def search(self, query: Vectors, count: int, width: int = EXPANSION_SEARCH) -> list[int]:
+        """The ids of about the `count` nearest; some may be of chunks that are gone. A greater `width` finds them more
+        surely, and takes longer."""
         with self._alone():
             if not len(self._index):
                 return []
-            self._index.expansion_search = max(EXPANSION_SEARCH, 2 * count)
+            self._index.expansion_search = max(EXPANSION_SEARCH, width)
             found: list[int] = self._index.search(query, min(count, len(self._index)), threads=1).keys.tolist()
         return found
 
