@@ -11,7 +11,10 @@ from paddock.errors import ValidationFailed
 from paddock_documents.text import Heading, join_pages, reflow, row_line, sections, tidy
 from paddock_documents.wire import Block, Extracted, PageText
 
-NO_TEXT = "the file has no text layer: it is a scan; install paddock-ocr and set ocr: auto"
+NO_TEXT = (
+    "the file has no text layer: it is a scan, or empty; no installed plugin reads scans, so run it through an OCR "
+    "program and upload the result"
+)
 MISSING = 0.8  # of the words: below it the pieces are not the whole document
 
 
