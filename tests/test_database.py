@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
@@ -30,7 +30,7 @@ def numbers(connection: Connection) -> list[int]:
     return [int(row[0]) for row in connection.execute("SELECT n FROM t ORDER BY n")]
 
 
-async def together(database: Database, *works: object) -> list[object]:
+async def together(database: Database, *works: Callable[[Connection], object]) -> list[object]:
     """Run writes that share one commit: they wait while the writer is held."""
     held, go = threading.Event(), threading.Event()
 
@@ -40,11 +40,11 @@ async def together(database: Database, *works: object) -> list[object]:
 
     first = asyncio.ensure_future(database.write(hold))
     await asyncio.to_thread(held.wait, 10)
-    rest = [asyncio.ensure_future(database.write(work)) for work in works]  # type: ignore[arg-type]  # any work
+    rest: list[asyncio.Future[object]] = [asyncio.ensure_future(database.write(work)) for work in works]
     await asyncio.sleep(0)  # each has put its work into the queue now
     go.set()
     await first
-    return await asyncio.gather(*rest, return_exceptions=True)
+    return list(await asyncio.gather(*rest, return_exceptions=True))
 
 
 async def test_writes_that_share_a_commit_are_all_done(database: Database) -> None:

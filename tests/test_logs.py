@@ -2,8 +2,11 @@
 
 import io
 import json
+import logging
 import os
 import threading
+
+import pytest
 
 from paddock.logs import QUEUE, Log
 from paddock.settings import Log as LogSettings
@@ -63,3 +66,49 @@ def test_a_crash_is_written_with_its_traceback_under_the_requests_id() -> None:
     line = json.loads(out.getvalue())
     assert line["request_id"] == "req_1"
     assert "KeyError" in line["traceback"]
+
+
+class Stubborn:
+    """Can't be shown."""
+
+    def __str__(self) -> str:
+        raise KeyError("no text")
+
+
+@pytest.mark.parametrize("format_", ["json", "human"])
+@pytest.mark.parametrize("odd", ["\ud800", 1 << 80, float("nan"), Stubborn(), {"a": Stubborn()}, b"\xff"])
+def test_a_value_that_can_not_be_written_does_not_silence_the_log(format_: str, odd: object) -> None:
+    out = io.StringIO()
+    log = Log(LogSettings(format=format_), out)  # type: ignore[arg-type]  # one of its values
+    log.event("odd", value=odd)
+    log.event("next")
+    log.close()
+    assert ["odd" in out.getvalue(), "next" in out.getvalue()] == [True, True]
+
+
+def test_a_terminal_of_another_encoding_gets_every_line() -> None:
+    written_bytes = io.BytesIO()
+    out = io.TextIOWrapper(written_bytes, encoding="ascii")
+    log = Log(LogSettings(format="human"), out)
+    log.event("first", name="é")
+    log.event("second")
+    log.close()
+    assert b"first" in written_bytes.getvalue()
+    assert b"second" in written_bytes.getvalue()
+
+
+def test_a_log_that_wrote_nothing_started_no_thread() -> None:
+    before = threading.active_count()
+    log = Log(LogSettings(), io.StringIO())
+    assert threading.active_count() == before
+    log.close()
+
+
+def test_warnings_of_libraries_come_as_events() -> None:
+    out = io.StringIO()
+    log = Log(LogSettings(format="json"), out)
+    with log.taking_over():
+        logging.getLogger("some.library").warning("odd %s", "thing")
+    log.close()
+    line = json.loads(out.getvalue())
+    assert (line["event"], line["level"], line["message"]) == ("some.library", "warning", "odd thing")

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import msgspec
@@ -39,8 +41,8 @@ class Log:
         self._least = _LEVELS[settings.level]
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
         self._dropped = 0
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def event(self, name: str, /, level: str = "info", **fields: object) -> None:
         """Write one event."""
@@ -50,6 +52,14 @@ class Log:
             self._queue.put_nowait({"time": time.time(), "level": level, "event": name, **fields})
         except queue.Full:
             self._dropped += 1
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
 
     def request(self, fields: dict[str, Any]) -> None:
         """Write one served request."""
@@ -62,15 +72,27 @@ class Log:
         self.event("crash", "error", request_id=request_id, error=repr(error), traceback=trace)
 
     def _run(self) -> None:
-        while (line := self._queue.get()) is not None:
-            if self._dropped:
-                line["dropped_lines"], self._dropped = self._dropped, 0
-            try:
-                self._out.write(self._human_line(line) if self._human else self._json_line(line))
+        try:
+            while (line := self._queue.get()) is not None:
+                if self._dropped:
+                    line["dropped_lines"], self._dropped = self._dropped, 0
+                self._out.write(self._text(line))
                 if self._queue.empty():
                     self._out.flush()
-            except (OSError, ValueError):
-                return  # standard output is gone; there is nowhere left to say so
+            self._out.flush()
+        except (OSError, ValueError):
+            return  # standard output is gone; there is nowhere left to say so
+
+    def _text(self, line: dict[str, Any]) -> str:
+        name = str(line["event"])
+        try:
+            text = self._human_line(line) if self._human else self._json_line(line)
+            encoding = getattr(self._out, "encoding", None) or "utf-8"
+            return text if text.isascii() else text.encode(encoding, "backslashreplace").decode(encoding)
+        except Exception as error:  # noqa: BLE001  a value that can't be shown must not end the log
+            lost = {"time": time.time(), "level": "error", "event": "log_line_lost", "of": clean(name)}
+            lost["error"] = type(error).__name__
+            return self._human_line(lost) if self._human else self._json_line(lost)
 
     def _json_line(self, line: dict[str, Any]) -> str:
         line["time"] = _stamp(line["time"])
@@ -86,22 +108,29 @@ class Log:
 
     def close(self) -> None:
         """Write what waits, at most for a second."""
+        if self._thread is None:
+            return
         try:
             self._queue.put(None, timeout=1)
         except queue.Full:
             return
         self._thread.join(timeout=1)
 
-    def take_over_logging(self) -> None:
-        """Send the standard library's warnings and errors (of our dependencies) here too."""
+    @contextmanager
+    def taking_over(self) -> Iterator[None]:
+        """Write the standard library's warnings and errors (of our dependencies) here too."""
+        bridge = _Bridge(self)
         root = logging.getLogger()
-        root.handlers = [_Bridge(self)]
-        root.setLevel(logging.WARNING)
+        root.addHandler(bridge)
+        try:
+            yield
+        finally:
+            root.removeHandler(bridge)
 
 
 class _Bridge(logging.Handler):
     def __init__(self, log: Log) -> None:
-        super().__init__()
+        super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
