@@ -86,7 +86,7 @@ class App:
             await core.state.start()
             stack.push_async_callback(core.state.close)
             stack.push_async_callback(core.http.close)
-            stack.push_async_callback(self.plugins.close)
+            stack.push_async_callback(self._close_plugins)
             await asyncio.to_thread(core.blobs.prepare)
             await stack.enter_async_context(self.services.running())
             stack.callback(self.stop)
@@ -94,6 +94,10 @@ class App:
                 if item.error:
                     self.log.event("plugin_failed", "error", plugin=item.name, error=item.error)
             yield
+
+    async def _close_plugins(self) -> None:
+        for name, error in await self.plugins.close():
+            self.log.event("provider_not_closed", "error", provider=name, error=repr(error))
 
     def stop(self) -> None:
         """Begin to shut down: open streams end, waiting loops end. Idempotent."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -32,11 +35,12 @@ from paddock.contracts.providers import (
     hooks,
 )
 from paddock.errors import FieldError, ProviderUnavailable, UnknownType, ValidationFailed
-from paddock.settings import Settings
+from paddock.settings import CORE, Settings, load_settings, plugin_settings
 
 P = TypeVar("P", bound=Provider)
 ENTRY_POINTS = "paddock"
 BUILT_IN = "core"
+LOOK = 2.0  # seconds that one provider's health may take
 
 # Type names of LlamaFarm that packages provide which may not be installed.
 ELSEWHERE: Mapping[str, str] = {
@@ -64,19 +68,28 @@ class PluginInfo(msgspec.Struct, kw_only=True):
 
 
 class Loaded(msgspec.Struct):
-    """An entry point after the attempt to import it."""
+    """An entry point after the attempt to import it. A plugin that fails later gets its `error` and loses `plugin`."""
 
     name: str
     version: str
     plugin: Any = None
     error: str | None = None
 
+    @contextmanager
+    def blamed(self, doing: str) -> Iterator[None]:
+        """Whatever the plugin's own code raises inside is noted as its error; the others go on without it."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code may raise anything; it is reported by name
+            self.error, self.plugin = f"{doing}: {type(error).__name__}: {error}", None
+
 
 class Registry(Generic[P]):
-    """The providers of one capability by type name."""
+    """The providers of one capability by type name; `kind` is the base class of them all."""
 
-    def __init__(self, capability: str) -> None:
+    def __init__(self, capability: str, kind: type) -> None:
         self.capability = capability
+        self.kind = kind
         self._by_type: dict[str, P] = {}
         self._owner: dict[str, str] = {}
 
@@ -132,28 +145,49 @@ def discover(disabled: Iterable[str] = ()) -> list[Loaded]:
     for entry in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         if entry.name in skipped:
             continue
-        version = entry.dist.version if entry.dist else "unknown"
-        try:
-            found.append(Loaded(entry.name, version, entry.load()))
-        except Exception as error:  # noqa: BLE001  a stranger's module may raise anything; it is reported by name
-            found.append(Loaded(entry.name, version, error=f"{type(error).__name__}: {error}"))
+        item = Loaded(entry.name, entry.dist.version if entry.dist else "unknown")
+        with item.blamed("import"):
+            item.plugin = entry.load()
+        found.append(item)
     return found
 
 
+def load(
+    config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Settings, list[Loaded]]:
+    """The installed plugins, and the settings with their sections. Raises ValidationFailed naming the setting."""
+    disabled = plugin_settings(config).disabled
+    loaded = discover(disabled)
+    sections = settings_sections(loaded)
+    absent = [*disabled, *(item.name for item in loaded if item.error)]
+    return load_settings(sections, config=config, overrides=overrides, absent=absent), loaded
+
+
 def settings_sections(loaded: Sequence[Loaded]) -> dict[str, type[msgspec.Struct]]:
-    """The settings sections that the plugins declare."""
-    sections = {}
+    """The settings sections that the plugins declare. One whose declaration is wrong, or taken, gets its error."""
+    sections: dict[str, type[msgspec.Struct]] = {}
+    owners = dict.fromkeys(CORE, BUILT_IN)
     for item in loaded:
-        declare = getattr(item.plugin, "paddock_settings", None)
-        if declare is not None:
-            name, kind = declare()
-            sections[name] = kind
+        with item.blamed("paddock_settings"):
+            declared = section_of(item.plugin)
+            if declared is None:
+                continue
+            name, kind = declared
+            if name in owners:
+                raise ValueError(f"the section {name} belongs to {owners[name]} already")
+            sections[name], owners[name] = kind, item.name
     return sections
 
 
-def contract_modules(loaded: Sequence[Loaded]) -> list[Any]:
-    """The modules (or classes) with endpoint contracts that plugins add: their attribute `paddock_contracts`."""
-    return [module for item in loaded for module in getattr(item.plugin, "paddock_contracts", ())]
+def section_of(plugin: object) -> tuple[str, type[msgspec.Struct]] | None:
+    """The settings section that a plugin declares, or None. Raises TypeError for another form, and what it raises."""
+    declare = getattr(plugin, "paddock_settings", None)
+    if declare is None:
+        return None
+    match declare():
+        case (str() as name, type() as kind) if issubclass(kind, msgspec.Struct):
+            return name, kind
+    raise TypeError("it returns a name and a msgspec struct")
 
 
 class Plugins:
@@ -162,21 +196,36 @@ class Plugins:
     def __init__(self, loaded: Sequence[Loaded], contracts: Sequence[ModuleType]) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._loaded = list(loaded)
-        modules = [*contracts, *contract_modules(loaded)]
-        for module in (*modules, hooks):
-            self._manager.add_hookspecs(module)
-        self.endpoints: list[Endpoint] = [item for module in modules for item in endpoints_of(module)]
-        self.chat_models: Registry[ChatModel] = Registry("chat model provider")
-        self.model_sources: Registry[ModelSource] = Registry("model source")
-        self.embedders: Registry[Embedder] = Registry("embedder")
-        self.rerankers: Registry[Reranker] = Registry("reranker")
-        self.parsers: Registry[Parser] = Registry("parser")
-        self.chunkers: Registry[Chunker] = Registry("chunk strategy")
-        self.extractors: Registry[Extractor] = Registry("extractor")
-        self.vector_stores: Registry[VectorStoreProvider] = Registry("vector store")
-        self.retrieval_strategies: Registry[RetrievalStrategy] = Registry("retrieval strategy")
-        self.task_queues: Registry[TaskQueue] = Registry("task queue")
-        self.template_sources: Registry[TemplateSource] = Registry("template source")
+        self._required: list[str] = []
+        self._built_in: list[object] = []
+        self.endpoints: list[Endpoint] = []
+        self._manager.add_hookspecs(hooks)
+        for module in contracts:
+            self._add_contracts(module)
+        for item in self._loaded:
+            with item.blamed("paddock_contracts"):
+                for module in getattr(item.plugin, "paddock_contracts", ()):
+                    self._add_contracts(module)
+        self.chat_models: Registry[ChatModel] = Registry("chat model provider", ChatModel)
+        self.model_sources: Registry[ModelSource] = Registry("model source", ModelSource)
+        self.embedders: Registry[Embedder] = Registry("embedder", Embedder)
+        self.rerankers: Registry[Reranker] = Registry("reranker", Reranker)
+        self.parsers: Registry[Parser] = Registry("parser", Parser)
+        self.chunkers: Registry[Chunker] = Registry("chunk strategy", Chunker)
+        self.extractors: Registry[Extractor] = Registry("extractor", Extractor)
+        self.vector_stores: Registry[VectorStoreProvider] = Registry("vector store", VectorStoreProvider)
+        self.retrieval_strategies: Registry[RetrievalStrategy] = Registry("retrieval strategy", RetrievalStrategy)
+        self.task_queues: Registry[TaskQueue] = Registry("task queue", TaskQueue)
+        self.template_sources: Registry[TemplateSource] = Registry("template source", TemplateSource)
+
+    def _add_contracts(self, module: Any) -> None:
+        new = endpoints_of(module)
+        for item in new:
+            taken = next((known for known in self.endpoints if _collide(known, item)), None)
+            if taken is not None:
+                raise ValueError(f"{item.name} ({item.method} {item.path}) collides with {taken.name} of {taken.group}")
+        self._manager.add_hookspecs(module)
+        self.endpoints += new
 
     @property
     def loaded(self) -> Sequence[Loaded]:
@@ -186,20 +235,24 @@ class Plugins:
     @property
     def registries(self) -> dict[str, Registry[Any]]:
         """Hook name to registry, in the order of the contracts."""
-        found = {f"paddock_{name}": value for name, value in vars(self).items() if isinstance(value, Registry)}
-        return dict(found)
+        return {f"paddock_{name}": value for name, value in vars(self).items() if isinstance(value, Registry)}
 
     def attach(self, built_in: Sequence[object], required: Iterable[str]) -> None:
         """Register the core's own services first, then the plugins, so that a plugin is asked before the core.
 
-        Raises ValidationFailed naming the plugin: a required one that is missing or broken, an unknown hook.
+        A plugin that does not fit is left out with its error, unless it is required: then ValidationFailed names it.
         """
+        self._required = list(required)
+        self._built_in = list(built_in)
         for service in built_in:
             self._manager.register(service)
         for item in self._loaded:
             if item.plugin is not None:
                 self._register(item)
-        for name in required:
+        self._check_required()
+
+    def _check_required(self) -> None:
+        for name in self._required:
             found = next((item for item in self._loaded if item.name == name), None)
             if found is None:
                 raise ValidationFailed(f"the required plugin {name} is not installed: pip install paddock-{name}")
@@ -207,30 +260,51 @@ class Plugins:
                 raise ValidationFailed(f"the required plugin {name} did not load: {found.error}")
 
     def _register(self, item: Loaded) -> None:
-        try:
-            self._manager.register(item.plugin, name=item.name)
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            if self._manager.has_plugin(item.name):
-                self._manager.unregister(name=item.name)
-            item.error, item.plugin = f"{error}", None
+        plugin = item.plugin
+        with item.blamed("its hooks"):
+            try:
+                self._manager.register(plugin, name=item.name)
+                self._manager.check_pending()
+            except Exception:
+                if self._manager.get_plugin(item.name) is plugin:  # not the one that has the name already
+                    self._manager.unregister(name=item.name)
+                raise
 
     def open(self, settings: Settings, http: HttpClient) -> None:
-        """Ask every plugin for its providers. Raises ValidationFailed for a type name that is provided twice."""
-        owners = {id(item.plugin): item.name for item in self._loaded if item.plugin is not None}
-        everyone = self._manager.get_plugins()
-        # The core's plugins first, so that messages about duplicates name the stranger second.
-        for plugin in sorted(everyone, key=lambda one: owners.get(id(one), "")):
-            owner = owners.get(id(plugin), BUILT_IN)
-            env = Environment(self._section(plugin, settings), settings.data_dir, http)
-            for hook, registry in self.registries.items():
-                ask = self._manager.subset_hook_caller(hook, [one for one in everyone if one is not plugin])
-                for provider in (provider for answer in ask(env=env) for provider in answer):
-                    registry.add(owner, provider)
+        """Ask every plugin for its providers. One that fails is left out with its error, unless it is required.
 
-    def _section(self, plugin: object, settings: Settings) -> Any:
-        declare: Callable[[], tuple[str, type]] | None = getattr(plugin, "paddock_settings", None)
-        return settings.sections.get(declare()[0]) if declare else settings
+        Raises ValidationFailed for a type name that is provided twice: nobody can know which one is meant.
+        """
+        for plugin in self._built_in:
+            for registry, provider in self._providers(plugin, Environment(settings, settings.data_dir, http)):
+                registry.add(BUILT_IN, provider)
+        for item in self._loaded:
+            if item.plugin is None:
+                continue
+            found: list[tuple[Registry[Any], Provider]] = []
+            with item.blamed("its providers"):
+                section = section_of(item.plugin)
+                own = settings.sections.get(section[0]) if section else None
+                found = self._providers(item.plugin, Environment(own, settings.data_dir, http))
+            if item.error:
+                self._manager.unregister(name=item.name)
+            for registry, provider in found:
+                registry.add(item.name, provider)
+        self._check_required()
+
+    def _providers(self, plugin: object, env: Environment) -> list[tuple[Registry[Any], Provider]]:
+        others = [one for one in self._manager.get_plugins() if one is not plugin]
+        found: list[tuple[Registry[Any], Provider]] = []
+        provider: Any
+        for hook, registry in self.registries.items():
+            for answer in self._manager.subset_hook_caller(hook, others)(env=env):
+                if not isinstance(answer, Sequence):
+                    raise TypeError(f"{hook} returns a list of {registry.kind.__name__}, not {answer!r}")
+                for provider in answer:
+                    if not isinstance(provider, registry.kind):
+                        raise TypeError(f"{hook} returns a list of {registry.kind.__name__}; {provider!r} is none")
+                    found.append((registry, provider))
+        return found
 
     async def call(self, endpoint: str, ctx: Context, **given: Any) -> Any:
         """Run an endpoint. Raises ProviderUnavailable when every plugin leaves it."""
@@ -260,7 +334,7 @@ class Plugins:
             if mine:
                 info.provides[registry.capability] = [declared.name for provider in mine for declared in provider.types]
             if health:
-                looks = await asyncio.gather(*(provider.health() for provider in mine))
+                looks = await asyncio.gather(*map(look_at, mine))
                 info.health |= {provider.name: look for provider, look in zip(mine, looks, strict=True)}
         plugin = self._manager.get_plugin(name)
         if plugin is not None:
@@ -268,6 +342,28 @@ class Plugins:
             info.endpoints = [item.name for item in self.endpoints if item.name in mine_too]
         return info
 
-    async def close(self) -> None:
-        """Close every provider."""
-        await asyncio.gather(*(provider.close() for provider in self.all_providers()))
+    async def close(self) -> list[tuple[str, BaseException]]:
+        """Close every provider; returns those that failed, by name."""
+        providers = self.all_providers()
+        ends = await asyncio.gather(*(provider.close() for provider in providers), return_exceptions=True)
+        named = zip(providers, ends, strict=True)
+        return [(provider.name, end) for provider, end in named if isinstance(end, BaseException)]
+
+
+async def look_at(provider: Provider) -> Health:
+    """A provider's health in at most `LOOK` seconds, whatever it does."""
+    try:
+        return await asyncio.wait_for(provider.health(), LOOK)
+    except TimeoutError:
+        return Health(status="unhealthy", message=f"no answer within {LOOK:.0f} s")
+    except Exception as error:  # noqa: BLE001  a stranger's code may raise anything; it is reported by name
+        return Health(status="unhealthy", message=f"its health can't be told: {error!r}")
+
+
+def _collide(one: Endpoint, other: Endpoint) -> bool:
+    if one.name == other.name:
+        return True
+    if (one.kind == "websocket") != (other.kind == "websocket"):
+        return False
+    same_path = re.sub(r"{[^}]*}", "{}", one.path) == re.sub(r"{[^}]*}", "{}", other.path)
+    return same_path and (one.method == other.method or "*" in (one.method, other.method))

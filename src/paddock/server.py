@@ -15,17 +15,15 @@ from typing import Any
 
 from paddock.app import App, create_app
 from paddock.errors import Conflict, ValidationFailed
-from paddock.plugins import discover, settings_sections
-from paddock.settings import Settings, load_settings, plugin_settings
+from paddock.plugins import load
+from paddock.settings import Settings
 
 Ready = Callable[[str], None]
 
 
 def build(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> App:
     """Settings, plugins, application. Raises ValidationFailed naming the setting or plugin."""
-    loaded = discover(plugin_settings(config).disabled)
-    settings = load_settings(settings_sections(loaded), config=config, overrides=overrides)
-    return create_app(settings, loaded)
+    return create_app(*load(config, overrides))
 
 
 def check_bind(settings: Settings) -> None:
@@ -69,7 +67,8 @@ def serve(app: App, ready: Ready | None = None) -> None:
     import uvloop  # noqa: PLC0415  the command line does not need it
 
     check_bind(app.settings)
-    uvloop.run(_with_signals(app, ready))
+    with app.log.taking_over():
+        uvloop.run(_with_signals(app, ready))
 
 
 async def _with_signals(app: App, ready: Ready | None) -> None:
@@ -82,15 +81,18 @@ async def _with_signals(app: App, ready: Ready | None) -> None:
 async def run(app: App, stop: asyncio.Event, ready: Ready | None = None) -> None:
     """Serve until `stop` is set. Streams end first, then requests have ``server.shutdown_grace``
     seconds, then the services close."""
-    from granian.constants import Interfaces  # noqa: PLC0415  the command line does not need it
+    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415  the command line does not need it
     from granian.server.embed import Server  # noqa: PLC0415
 
     settings = app.settings.server
     port = free_port(settings.host, settings.port)
     async with app.lifespan():
+        # HTTP/1 alone: while Granian waits to see which version a client speaks it has no time limit, and no client
+        # speaks HTTP/2 without TLS unless it is told to.
         server = Server(
-            app, address=settings.host, port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=True
-        )
+            app, address=settings.host, port=port, interface=Interfaces.ASGINL, http=HTTPModes.http1, log_enabled=False,
+            websockets=True,
+        )  # fmt: skip
         serving = asyncio.ensure_future(server.serve())
         waiting = asyncio.ensure_future(stop.wait())
         base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"

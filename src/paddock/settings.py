@@ -11,7 +11,7 @@ import difflib
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -42,6 +42,7 @@ class Server(Section, frozen=True, kw_only=True):
     insecure: bool = False
     max_body_bytes: Positive = 32 * 1024 * 1024
     max_header_bytes: Positive = 64 * 1024
+    body_timeout: Seconds = 30
     shutdown_grace: Seconds = 10
 
 
@@ -159,13 +160,18 @@ def load_settings(
     config: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    absent: Iterable[str] = (),
 ) -> Settings:
-    """Put the layers together. `sections` are the plugins' own. Raises ValidationFailed naming the key and its layer."""
+    """Put the layers together. `sections` are the plugins' own; `absent` are plugins that are disabled or did not load,
+    whose sections (by the plugin's name) are passed over. Raises ValidationFailed naming the key and its layer."""
     known: dict[str, type[msgspec.Struct]] = {**CORE, **sections}
+    passed = {name.replace("-", "_") for name in absent} - set(known)
     merged: Raw = {}
     for layer, given in raw_layers(config, environ, overrides):
         # The shipped file also shows the sections of plugins that may not be installed here.
-        values = {name: keys for name, keys in given.items() if layer != SHIPPED or name in known}
+        values = {
+            name: keys for name, keys in given.items() if name in known or (layer != SHIPPED and name not in passed)
+        }
         _check_keys(layer, values, known)
         for section, keys in values.items():
             merged.setdefault(section, {}).update(keys)
@@ -202,6 +208,8 @@ def raw_layers(
 def _read(path: Path) -> Raw:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValidationFailed(f"the settings file {path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValidationFailed(f"{path.name} is not TOML: {error}") from error
     for name, section in values.items():

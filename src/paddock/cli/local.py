@@ -137,11 +137,9 @@ def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
     """Print the settings as they would be used."""
     import msgspec  # noqa: PLC0415  only here
 
-    from paddock.plugins import discover, settings_sections  # noqa: PLC0415
-    from paddock.settings import load_settings, plugin_settings  # noqa: PLC0415
+    from paddock.plugins import load  # noqa: PLC0415
 
-    loaded = discover(plugin_settings(options.config).disabled)
-    settings = load_settings(settings_sections(loaded), config=options.config, overrides=_overrides(options))
+    settings, _ = load(options.config, _overrides(options))
     shown = msgspec.to_builtins(settings)
     shown |= shown.pop("sections")
     for section in shown.values():

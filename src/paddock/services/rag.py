@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from paddock.contracts.rag import (
     Status,
 )
 from paddock.errors import FieldError, PaddockError, ValidationFailed
+from paddock.plugins import look_at
 from paddock.services.events import EventLog
 from paddock.services.project_files import ProjectFiles
 from paddock.services.retrieval import Retrieval, metric_named, rerank_model
@@ -32,7 +32,6 @@ from paddock.services.stores import OpenDatabase, Stores
 
 _WORST = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 STRATEGY_KEY = "data_processing_strategy"  # of a chunk's metadata, written by the ingest
-LOOK = 5.0  # seconds that the embedder's health may take
 
 
 class Rag:
@@ -64,7 +63,7 @@ class Rag:
                 expansion=data.query_expansion,
             )
             found = await self._retrieval.retrieve(config, data.database, data.retrieval_strategy, query)
-        except PaddockError as error:
+        except BaseException as error:  # cancelled too: the client left
             event.fail(error)
             raise
         hits = within_budget(found.retrieved.hits, data.max_tokens)
@@ -110,11 +109,9 @@ class Rag:
     async def _embedder_health(self, opened: OpenDatabase) -> Health:
         try:
             bound = await opened.check_embedder()
-            return await asyncio.wait_for(bound.embedder.health(), LOOK)
         except PaddockError as error:
             return Health(status="unhealthy", message=error.message)
-        except TimeoutError:
-            return Health(status="unhealthy", message=f"the embedder did not answer within {LOOK:.0f} s")
+        return await look_at(bound.embedder)
 
     @hookimpl
     async def rag_stats(self, ctx: Context, params: DatabaseChoice) -> RagStats:

@@ -33,10 +33,10 @@ from paddock.contracts.system import (
 )
 from paddock.errors import PaddockError
 from paddock.openapi import document
+from paddock.plugins import look_at
 from paddock.resources import page
 from paddock.services.core import Core
 
-LOOK = 2.0  # seconds that one provider's health may take
 RELEASE_AGE = 6 * 3600.0  # seconds that the newest release is remembered
 PYPI = "https://pypi.org/pypi/paddock/json"
 _WORST: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
@@ -76,11 +76,13 @@ class SystemService:
     @hookimpl
     async def health_get(self, ctx: Context) -> HealthReport:
         providers = await self._in_use()
-        looks = await asyncio.gather(self._storage(), *(look_at(provider) for provider in providers))
-        parts = [Component(name="server", status="healthy", message="serving", latency_ms=0.0), looks[0]]
         queue = self._core.plugins.task_queues.find(self._core.settings.tasks.queue)
-        parts.append(msgspec.structs.replace(await look_at(queue), name="tasks"))
-        parts += looks[1:]
+        storage, tasks, looks = await asyncio.gather(
+            self._storage(), look_at(queue), asyncio.gather(*map(look_at, providers))
+        )
+        parts = [Component(name="server", status="healthy", message="serving", latency_ms=0.0), storage]
+        parts.append(component("tasks", tasks))
+        parts += [component(provider.name, look) for provider, look in zip(providers, looks, strict=True)]
         services: dict[str, Status] = {part.name: part.status for part in parts if part.name != "server"}
         return HealthReport(
             status=max((part.status for part in parts), key=_WORST.__getitem__),
@@ -99,7 +101,7 @@ class SystemService:
             await self._core.state.read(lambda connection: connection.execute("SELECT 1").fetchall())
         except PaddockError as error:
             return Component(name="storage", status="unhealthy", message=error.message, latency_ms=None)
-        free = shutil.disk_usage(self._core.settings.data_dir).free
+        free = disk(self._core.settings.data_dir).free_bytes
         low = free < 100 * 1024 * 1024
         message = f"{free // 2**20} MiB free" + ("; uploads will fail soon: free some space" if low else "")
         latency = (time.perf_counter() - start) * 1000
@@ -190,15 +192,6 @@ class PyPIProject(msgspec.Struct):
 
     info: PyPIInfo
     urls: list[PyPIFile] = []
-
-
-async def look_at(provider: Provider) -> Component:
-    """A provider's health, in at most `LOOK` seconds."""
-    try:
-        look = await asyncio.wait_for(provider.health(), LOOK)
-    except TimeoutError:
-        look = Health(status="unhealthy", message=f"no answer within {LOOK:.0f} s")
-    return component(provider.name, look)
 
 
 def component(name: str, look: Health) -> Component:
