@@ -143,16 +143,23 @@ async def _wait_gone(receive: Receive) -> None:
 
 
 async def while_client_stays(work: Awaitable[T], receive: Receive) -> T:
-    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read."""
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read.
+
+    A stream goes on with the same watcher: Granian reports a client as gone once a `receive` was cancelled and called again.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_wait_gone(receive))
+    handed_on = False
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        if not task.done():
+            raise ClientGone
+        result = task.result()
+        if isinstance(result, Streamed):
+            result.gone, handed_on = gone, True
+        return result
     finally:
-        for one in (task, gone):
+        for one in (task,) if handed_on else (task, gone):
             if not one.done():
                 one.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -230,12 +237,13 @@ class Streamed:
         self._rest = rest
         self._streaming = streaming
         self._events = reply.media_type.startswith("text/event-stream")
+        self.gone: asyncio.Future[None] | None = None  # done when the client leaves, where somebody watches already
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
         headers = header_list(self._reply.media_type, self._reply.headers)
         await send({"type": "http.response.start", "status": self._reply.status, "headers": headers})
         pump = asyncio.ensure_future(self._pump(send))
-        gone = asyncio.ensure_future(_wait_gone(receive))
+        gone = self.gone or asyncio.ensure_future(_wait_gone(receive))
         try:
             with self._streaming.holding(pump):
                 if self._streaming.stopping:
