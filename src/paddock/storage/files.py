@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -24,6 +25,11 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether this is a file itself, not a symbolic link that somebody put in its place."""
+    return path.is_file() and not path.is_symlink()
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -71,7 +77,7 @@ class Blobs:
 
     def exists(self, sha256: str) -> bool:
         """Whether the bytes are stored."""
-        return self.path(sha256).is_file()
+        return is_own_file(self.path(sha256))
 
     def delete(self, sha256: str) -> None:
         """Delete the bytes; missing ones count as done."""
@@ -91,17 +97,27 @@ class Blobs:
         `arrived` gets the sha256 before the bytes take their place: from then on nobody must delete them. Raises
         ProviderUnavailable when the disk is full or fails.
         """
-        try:
-            with Incoming(self._incoming, limit) as incoming:
-                async for piece in pieces:
+        with ExitStack() as stack:
+            with told():
+                incoming = stack.enter_context(Incoming(self._incoming, limit))
+            async for piece in pieces:
+                with told():
                     await asyncio.to_thread(incoming.write, piece)
-                if arrived is not None:
-                    arrived(incoming.sha256)
+            if arrived is not None:
+                arrived(incoming.sha256)
+            with told():
                 return await asyncio.to_thread(incoming.keep, self)
-        except OSError as error:
-            raise ProviderUnavailable(
-                f"the upload can't be stored ({error.strerror}): free some space and try again"
-            ) from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """The disk's failures as an error that a caller may see."""
+    try:
+        yield
+    except OSError as error:
+        raise ProviderUnavailable(
+            f"the upload can't be stored ({error.strerror}): free some space and try again"
+        ) from error
 
 
 class Incoming:
@@ -135,7 +151,7 @@ class Incoming:
         """Put the bytes in their place for good."""
         digest = self.sha256
         target = blobs.path(digest)
-        existed = target.is_file() and target.stat().st_size == self._size
+        existed = is_own_file(target) and target.stat().st_size == self._size
         if not existed:
             self._out.flush()
             os.fsync(self._out.fileno())
