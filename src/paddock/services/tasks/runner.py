@@ -25,6 +25,7 @@ from paddock.storage import Connection
 
 T = TypeVar("T")
 LONGEST_DELAY = 300.0  # seconds between two attempts
+SUSPECT = 2  # attempts after which an item that the server died over runs without others of its kind
 Reason = Literal["cancel", "stop"]
 
 
@@ -90,6 +91,7 @@ class Runner:
         self._core = core
         self._handlers = handlers
         self._running: dict[tuple[str, int], _Running] = {}
+        self._suspects = asyncio.Lock()
         self.changes = Changes()
 
     @property
@@ -130,17 +132,26 @@ class Runner:
             running.ended.set()
 
     async def _work(self, handler: TaskHandler, task: Task, item: Item) -> Outcome:
-        if item.interrupted:
-            done = await handler.recall(task, item)
-            if done is not None:
-                return done
-            if item.attempts >= self._core.settings.tasks.max_attempts:
-                raise PaddockError(
-                    f"the server stopped {item.attempts} times while this was being processed: look at the file, or at the "
-                    "server's log and memory"
-                )
-            item.attempts += 1
-            await self._core.state.write(partial(rows.begin_again, item=item))
+        if not item.interrupted:
+            return await handler.run_item(task, item)
+        if item.attempts < SUSPECT:
+            return await self._again(handler, task, item)
+        # One of the items that ran whenever the server died is to blame: one at a time, so that only that one is counted.
+        async with self._suspects:
+            return await self._again(handler, task, item)
+
+    async def _again(self, handler: TaskHandler, task: Task, item: Item) -> Outcome:
+        """Run an item that was running when the server stopped."""
+        done = await handler.recall(task, item)
+        if done is not None:
+            return done
+        if item.attempts >= self._core.settings.tasks.max_attempts:
+            raise PaddockError(
+                f"the server stopped {item.attempts} times while this was being processed: look at the file, or at the "
+                "server's log and memory"
+            )
+        item.attempts += 1
+        await self._core.state.write(partial(rows.begin_again, item=item))
         return await handler.run_item(task, item)
 
     async def _conclude(self, handler: TaskHandler, running: _Running) -> float | None:
