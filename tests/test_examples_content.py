@@ -22,6 +22,7 @@ QUESTIONS = [
     ("meadow_handbook", "How many litres of water does a dairy cow need a day?", "90 litres", "dairy-herd.md"),
     ("meadow_handbook", "What does one share cost?", "250 euros", "membership.html"),
     ("meadow_handbook", "How many eggs does a hen lay in her first year?", "270 eggs", "poultry.txt"),
+    ("meadow_handbook", "How deep is the house well?", "31 metres", "water-and-irrigation.pdf"),
     ("meadow_handbook", "When was the cooperative founded?", "14 April 1987", "welcome.md"),
     ("meadow_handbook", "How many days after sowing is the early potato harvested?", "75", "planting-calendar.csv"),
     ("harbour_museum", "When is the museum open on Sundays in winter?", "11:00 to 16:00", "opening-hours.md"),
