@@ -180,7 +180,7 @@ def main() -> None:
     """Read the command line and measure in a folder that is deleted afterwards."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--chunks", type=int, default=100_000)
-    options.add_argument("--dimension", type=int, default=384, help="the default is the hashing embedder's")
+    options.add_argument("--dimension", type=int, default=384)
     options.add_argument("--vectors", choices=("hashing", "clusters"), default="hashing")
     options.add_argument("--corpus", type=Path, help="folder with cran.all.1400 and cran.qry")
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from paddock_sqlite_vec.schema import fetch, snapshot, value
 from paddock_sqlite_vec.texts import Found
 from paddock_sqlite_vec.vectors import TINY, Ask, Near
 
-MORE = 16  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
+MORE = 32  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
 MOST = 4096  # candidates beyond which a scan is cheaper
 TAIL = 20_000  # chunks that an index may lack before SQLite answers alone
 

@@ -1,4 +1,4 @@
-"""The derived index of vectors: usearch's HNSW graph over bfloat16 copies, whose finds are measured again exactly.
+"""The derived index of vectors: usearch's HNSW graph over rounded copies, whose finds are measured again exactly.
 
 usearch allows neither two searches nor a search and an addition at the same moment (they share buffers), so each goes
 alone; additions come in small portions, and a search waits for one of them at most. Nothing is ever removed: dead ids
@@ -21,8 +21,10 @@ from paddock_sqlite_vec.derived import BATCH, Damaged, Derived, Manifest
 from paddock_sqlite_vec.schema import Shape
 from paddock_sqlite_vec.vectors import as_array
 
-METRICS: dict[Metric, str] = {"cosine": "cos", "l2": "l2sq"}
-CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 20, 96, 256  # recall@10 0.993 of 100,000 near-duplicate chunks
+# usearch's name of the metric, and how it keeps the vectors. Bytes are as good as bfloat16 when the finds are measured
+# again (recall@10 of k + 32 finds among 50,000: 0.997 and 0.996), and twice as fast, but they keep directions only.
+METRICS: dict[Metric, tuple[str, str]] = {"cosine": ("cos", "i8"), "l2": ("l2sq", "bf16")}
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 32, 128, 256
 PORTION = 32  # vectors added while searches wait
 SUFFIX = ".usearch"
 
@@ -37,7 +39,8 @@ class Hnsw(Derived):
     )
 
     def __init__(self, root: Path, shape: Shape) -> None:
-        super().__init__(root, f"usearch bf16 {shape.metric} {shape.dimension}")
+        self._kind, self._dtype = METRICS[shape.metric]
+        super().__init__(root, f"usearch {self._dtype} {CONNECTIVITY} {shape.metric} {shape.dimension}")
         self.shape = shape
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -62,8 +65,8 @@ class Hnsw(Derived):
 
         self._index = Index(
             ndim=self.shape.dimension,
-            metric=METRICS[self.shape.metric],
-            dtype="bf16",
+            metric=self._kind,
+            dtype=self._dtype,
             connectivity=CONNECTIVITY,
             expansion_add=EXPANSION_ADD,
             expansion_search=EXPANSION_SEARCH,
