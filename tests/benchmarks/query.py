@@ -41,7 +41,7 @@ def fill(url: str, texts: list[str]) -> float:
     ask(url, "POST", "/v1/projects/bench", {"name": "big", "config_template": "rag"})
     config = ask(url, "GET", "/v1/projects/bench/big")["project"]["config"]
     config["rag"]["data_processing_strategies"] = [
-        {"name": "rows", "parsers": [{"type": "CSVParser_Python", "config": {"chunk_size": 1}}]}
+        {"name": "rows", "parsers": [{"type": "CSVParser", "config": {"chunk_size": 1}}]}
     ]
     config["datasets"] = [
         {"name": "rows", "database": config["rag"]["databases"][0]["name"], "data_processing_strategy": "rows"}
