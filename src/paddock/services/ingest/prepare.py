@@ -10,7 +10,7 @@ import msgspec
 from paddock.builtin.parsers.auto import AutoParser
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Chunk, ChunkOptions, Document, Source
-from paddock.errors import PaddockError, ProviderUnavailable, ValidationFailed
+from paddock.errors import FieldError, PaddockError, ProviderUnavailable, ValidationFailed
 from paddock.plugins import Plugins
 from paddock.services.ingest.plan import ExtractorStep, ParserStep, Plan, names
 
@@ -38,9 +38,12 @@ class ChunkChange(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str | None = None
 
     def applied(self, options: ChunkOptions) -> ChunkOptions:
-        """The options with what is set here. An overlap that reaches the size is halved with it."""
+        """The options with what is set here; the parser's own overlap is at most half of a new size. Raises
+        ValidationFailed for an overlap that reaches the size."""
         size = self.size if self.size is not None else options.size
         overlap = self.overlap if self.overlap is not None else min(options.overlap, size // 2)
+        if self.overlap is not None and overlap >= size:
+            raise ValidationFailed.of([FieldError("chunk_overlap", f"must be smaller than the chunk size, {size}")])
         return msgspec.structs.replace(options, size=size, overlap=overlap, strategy=self.strategy or options.strategy)
 
 
