@@ -12,16 +12,16 @@ from paddock import replies
 from paddock.errors import BadRequest, Forbidden, PaddockError
 from paddock.logs import Log
 from paddock.settings import Server
-from paddock.streams import Message, Receive, Scope, Send, Whole
+from paddock.streams import BodyWatch, Message, Receive, Scope, Send, Whole
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  recognised, not bound
-_CORS = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-API-Key, X-Session-ID, X-No-Session, X-Request-ID",
-    "Access-Control-Max-Age": "600",
-}
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+_HEADERS = "Authorization, Content-Type, X-API-Key, X-Session-ID, X-No-Session, X-Request-ID"
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2000}")
+_EXPOSED = b"X-Session-ID, X-Request-ID, Retry-After"
+_LARGE = 64 * 1024  # bytes of a body that may still be on the way when an early error is answered
 
 
 class Gate:
@@ -55,18 +55,29 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
+            elif message["type"] == "websocket.accept":
+                message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
+        body = BodyWatch(receive) if scope["type"] == "http" and _large(headers) else None
+        try:
+            await self._pass(scope, body or receive, sending, origin)
+            if body is not None and status >= 400:
+                await body.drain()
+        finally:
+            self._line(scope, request_id, status, start)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, origin: str) -> None:
+        headers: dict[str, str] = scope["paddock.headers"]
         try:
             self._check(scope, headers, origin)
         except PaddockError as error:
-            await self._refuse(scope, receive, sending, error)
-        else:
-            if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin:
-                await Whole(204, b"", "text/plain", {})(scope, receive, sending)
-            else:
-                await self._guarded(scope, receive, sending, request_id)
-        self._line(scope, request_id, status, start)
+            await self._refuse(scope, receive, send, error)
+            return
+        if origin and "access-control-request-method" in headers and scope.get("method") == "OPTIONS":
+            await Whole(204, b"", "text/plain", self._preflight(headers, origin))(scope, receive, send)
+            return
+        await self._guarded(scope, receive, send, scope["paddock.request_id"])
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Whatever escapes after the reply began is written to the log; the connection is cut by raising on."""
@@ -82,15 +93,29 @@ class Gate:
 
     def _extra_headers(self, request_id: str, origin: str) -> list[tuple[bytes, bytes]]:
         extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if self._origins:
+            extra.append((b"vary", b"Origin"))
         if origin in self._origins:
-            extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
-            extra += [(key.lower().encode(), value.encode()) for key, value in _CORS.items()]
-            extra.append((b"access-control-expose-headers", b"X-Session-ID, X-Request-ID, Retry-After"))
+            extra.append((b"access-control-allow-origin", origin.encode("latin-1")))
+            extra.append((b"access-control-expose-headers", _EXPOSED))
         return extra
+
+    def _preflight(self, headers: dict[str, str], origin: str) -> dict[str, str]:
+        """What a page of an allowed origin may send: any header, because clients of OpenAI add some of their own."""
+        if origin not in self._origins:
+            return {}
+        wanted = headers.get("access-control-request-headers", "")
+        return {
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Allow-Headers": wanted if _HEADER_NAMES.fullmatch(wanted) else _HEADERS,
+            "Access-Control-Max-Age": "600",
+        }
 
     def _check(self, scope: Scope, headers: dict[str, str], origin: str) -> None:
         if sum(len(key) + len(value) for key, value in scope["headers"]) > self._limit:
             raise BadRequest(f"the headers are larger than {self._limit} bytes, the setting server.max_header_bytes")
+        if sum(key.lower() == b"host" for key, _ in scope["headers"]) > 1:
+            raise BadRequest("a request names one Host")  # two of them could mean one thing to us, another to a proxy
         host = host_name(headers.get("host", ""))
         if not self._host_allowed(host):
             shown = host[:100].encode("ascii", "backslashreplace").decode()
@@ -126,6 +151,11 @@ class Gate:
         })  # fmt: skip
 
 
+def _large(headers: dict[str, str]) -> bool:
+    length = headers.get("content-length", "0")
+    return "transfer-encoding" in headers or not length.isdigit() or int(length) > _LARGE
+
+
 def host_name(value: str) -> str:
     """The name in a Host header, without port, brackets and trailing dot, in lower case."""
     value = value.strip().lower()
@@ -136,4 +166,5 @@ def host_name(value: str) -> str:
 
 def same_origin(origin: str, host: str) -> bool:
     """Whether a page of `origin` (lower case) was served under this Host."""
-    return origin.partition("://")[2] == host.strip().lower()
+    _, scheme_end, name = origin.partition("://")
+    return bool(scheme_end) and name == host.strip().lower()

@@ -87,7 +87,7 @@ class Loaded(msgspec.Struct):
 class Registry(Generic[P]):
     """The providers of one capability by type name; `kind` is the base class of them all."""
 
-    def __init__(self, capability: str, kind: type) -> None:
+    def __init__(self, capability: str, kind: type[Any]) -> None:
         self.capability = capability
         self.kind = kind
         self._by_type: dict[str, P] = {}

@@ -14,7 +14,7 @@ from paddock.streams import Receive, body_pieces
 class ProxiedRequest:
     """Implements the `RawRequest` contract: nothing is parsed, the path is the one that was sent."""
 
-    def __init__(self, scope: Any, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+    def __init__(self, scope: Any, receive: Receive, headers: Mapping[str, str], limit: int | None) -> None:
         self.method: str = scope["method"]
         self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query: bytes = scope["query_string"]
@@ -34,6 +34,8 @@ class WebSocketSession:
 
     async def receive(self) -> str | bytes | None:
         """The next message, or None when the client has left."""
+        if self._closed:
+            return None
         message: dict[str, Any] = dict(await self._socket.receive())
         if message["type"] == "websocket.disconnect":
             self._closed = True
@@ -56,6 +58,11 @@ class WebSocketSession:
             return
         self._closed = True
         try:
-            await self._socket.close(code=code, reason=reason or None)
+            await self._socket.close(code=code, reason=_clipped(reason))
         except (WebSocketDisconnect, WebSocketException, RuntimeError):
             return  # the client was faster
+
+
+def _clipped(reason: str) -> str | None:
+    """At most the 123 bytes that a closing frame takes."""
+    return reason.encode()[:123].decode(errors="ignore") or None

@@ -25,9 +25,9 @@ _OPENAI_TYPES = {
 
 def api_of(path: str) -> Api:
     """Which API an unknown path belongs to: its error has that API's shape."""
-    if path.startswith("/api/v1"):
+    if f"{path}/".startswith("/api/v1/"):
         return "llamactl"
-    if path.startswith("/api"):
+    if f"{path}/".startswith("/api/"):
         return "llamactl-old"
     return "llamafarm"
 

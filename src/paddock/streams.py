@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,15 +32,16 @@ Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
 PIECE = 256 * 1024  # bytes read from a file at once
+LINGER = 2.0  # seconds that the rest of a refused body is read away
 MAX_PARTS = 1000
-MAX_FIELD_BYTES = 1024 * 1024
+MAX_FIELD_BYTES = 1024 * 1024  # of all plain fields of a multipart body
 
 
 class ClientGone(Exception):
     """The client left; there is nobody to answer."""
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int | None) -> bytes:
     """The whole body. Raises TooLarge before reading when Content-Length tells, else as soon as the limit is passed."""
     pieces: list[bytes] = []
     size = 0
@@ -61,6 +71,31 @@ async def body_pieces(receive: Receive, headers: Mapping[str, str], limit: int |
             return
 
 
+class BodyWatch:
+    """An ASGI `receive` that knows whether the body was read to its end, and can read the rest of it away.
+
+    When an error is answered before the body has arrived, the connection must stay until the client has read the reply:
+    a connection that is closed over unread bytes is reset, and the reply is lost with it.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._ended = True
+        return message
+
+    async def drain(self) -> None:
+        """Read what still comes, for at most `LINGER` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while not self._ended:
+                    await self()
+
+
 class Part:
     """One file of a multipart body; implements the `UploadedFile` contract."""
 
@@ -77,19 +112,24 @@ class Part:
 class MultipartUpload:
     """A multipart body read as it arrives; implements the `Upload` contract. Bounded: parts, headers, plain fields."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int | None) -> None:
         kind, options = parse_options_header(headers.get("content-type", ""))
         boundary = options.get("boundary", "")
         if kind.lower() != "multipart/form-data" or not boundary or len(boundary) > 200:
-            raise ValidationFailed.of([FieldError("body", "must be multipart/form-data with a file: curl -F file=@NAME")])
+            raise ValidationFailed.of(
+                [FieldError("body", "must be multipart/form-data with a file: curl -F file=@NAME")]
+            )
         self.fields: dict[str, str] = {}
+        self._field_bytes = 0
         self._body = body_pieces(receive, headers, limit)
         try:
             self._parser = PushMultipartParser(
                 boundary, max_segment_count=MAX_PARTS, max_header_count=16, header_charset="utf8", strict=False
             )
         except MultipartError as error:
-            raise ValidationFailed.of([FieldError("body", f"the multipart boundary is not allowed: {error}")]) from error
+            raise ValidationFailed.of(
+                [FieldError("body", f"the multipart boundary is not allowed: {error}")]
+            ) from error
         self._current: MultipartSegment | None = None
 
     async def _events(self) -> AsyncGenerator[MultipartSegment | bytes | None, None]:
@@ -122,8 +162,9 @@ class MultipartUpload:
         value = bytearray()
         async for piece in _until_end(events):
             value += piece
-            if len(value) > MAX_FIELD_BYTES:
-                raise TooLarge(f"the form field {segment.name[:64]!r} is larger than {MAX_FIELD_BYTES} bytes")
+            self._field_bytes += len(piece)
+            if self._field_bytes > MAX_FIELD_BYTES:
+                raise TooLarge(f"the form fields are larger than {MAX_FIELD_BYTES} bytes: send files as file parts")
         try:
             self.fields[segment.name] = value.decode()
         except UnicodeDecodeError as error:
@@ -143,27 +184,29 @@ async def _wait_gone(receive: Receive) -> None:
 
 
 async def while_client_stays(work: Awaitable[T], receive: Receive) -> T:
-    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read.
-
-    A stream goes on with the same watcher: Granian reports a client as gone once a `receive` was cancelled and called again.
-    """
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_wait_gone(receive))
-    handed_on = False
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        result = task.result()
-        if isinstance(result, Streamed):
-            result.gone, handed_on = gone, True
-        return result
+        if task.done():
+            return task.result()
+        raise ClientGone
     finally:
-        for one in (task,) if handed_on else (task, gone):
-            if not one.done():
-                one.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await one
+        await settle(task, gone)
+
+
+async def settle(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel what still runs and wait for its end. Raises what goes wrong there: nobody else would hear of it."""
+    running = [task for task in tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)
+    for task in tasks:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and task in running and not isinstance(error, PaddockError):
+            raise error
 
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -204,7 +247,7 @@ class Streaming:
     """The streams that are open, so that a shutdown can end them: Granian waits for them for ever otherwise."""
 
     def __init__(self) -> None:
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Future[None]] = set()
         self._stopping = False
 
     def stop(self) -> None:
@@ -219,9 +262,11 @@ class Streaming:
         return self._stopping
 
     @contextlib.contextmanager
-    def holding(self, task: asyncio.Task[None]) -> Any:
-        """Keep a stream's task on the list while it runs."""
+    def holding(self, task: asyncio.Future[None]) -> Iterator[None]:
+        """Keep a stream's task on the list while it runs; one that comes when the server shuts down ends at once."""
         self._open.add(task)
+        if self._stopping:
+            task.cancel()
         try:
             yield
         finally:
@@ -237,23 +282,28 @@ class Streamed:
         self._rest = rest
         self._streaming = streaming
         self._events = reply.media_type.startswith("text/event-stream")
-        self.gone: asyncio.Future[None] | None = None  # done when the client leaves, where somebody watches already
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
-        headers = header_list(self._reply.media_type, self._reply.headers)
-        await send({"type": "http.response.start", "status": self._reply.status, "headers": headers})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            headers = header_list(self._reply.media_type, self._reply.headers)
+            await send({"type": "http.response.start", "status": self._reply.status, "headers": headers})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await self._body(receive, send)
+        finally:
+            await _close(self._rest)
+
+    async def _body(self, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(send))
-        gone = self.gone or asyncio.ensure_future(_wait_gone(receive))
+        gone = asyncio.ensure_future(_wait_gone(receive))
         try:
             with self._streaming.holding(pump):
-                if self._streaming.stopping:
-                    pump.cancel()
                 await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not pump.done():
-                return
-            await self._end(pump, send)
+            if pump.done():
+                await self._end(pump, send)
         finally:
-            await self._tidy(pump, gone)
+            await settle(pump, gone)
 
     async def _pump(self, send: Send) -> None:
         if self._first is not None:
@@ -271,15 +321,11 @@ class Streamed:
             last = error_event(error)
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _tidy(self, *tasks: asyncio.Future[None]) -> None:
-        for task in tasks:
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, PaddockError):
-                    await task
-        close = getattr(self._rest, "aclose", None)
-        if close is not None:
-            await close()
+
+async def _close(pieces: AsyncIterator[bytes]) -> None:
+    close = getattr(pieces, "aclose", None)  # generators have it, other iterators need not
+    if close is not None:
+        await close()
 
 
 async def start_stream(reply: Reply, streaming: Streaming) -> Streamed:
@@ -291,9 +337,7 @@ async def start_stream(reply: Reply, streaming: Streaming) -> Streamed:
     except StopAsyncIteration:
         first = None
     except BaseException:
-        close = getattr(rest, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(rest)
         raise
     return Streamed(reply, first, rest, streaming)
 
