@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from paddock.errors import PaddockError, ProviderUnavailable, UpstreamError, ValidationFailed
@@ -39,48 +39,48 @@ class Client:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         return kind(self._host, self._port, timeout=self._timeout)
 
-    def _send(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> http.client.HTTPResponse:
-        connection = self._connection()
-        try:
-            # A server that refuses a long body answers before it has all of it: then its answer counts.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, self._base + path, body=body, headers={**self._headers, **(headers or {})})
-            reply = connection.getresponse()
-            text = reply.read() if reply.status >= 400 else b""
-        except (OSError, http.client.HTTPException) as error:
-            raise ProviderUnavailable(
-                f"no server answers at {self.url} ({error}): start one with `paddock serve`, or name it with --url"
-            ) from error
-        if reply.status >= 400:
-            raise refused(reply.status, text)
-        return reply
+    @contextlib.contextmanager
+    def _exchange(
+        self, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        with contextlib.closing(self._connection()) as connection:
+            try:
+                # A server that refuses a long body answers before it has all of it: then its answer counts.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, self._base + path, body=body, headers={**self._headers, **headers})
+                reply = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise ProviderUnavailable(
+                    f"no server answers at {self.url} ({error}): start one with `paddock serve`, or name it with --url"
+                ) from error
+            with reply:
+                try:
+                    if reply.status >= 400:
+                        raise refused(reply.status, reply.read())
+                    yield reply
+                except (OSError, http.client.HTTPException) as error:
+                    raise ProviderUnavailable(f"the reply of {self.url} broke off ({error}): try again") from error
+                except ValueError as error:
+                    raise ProviderUnavailable(
+                        f"what answers at {self.url} is no paddock: name the server with --url"
+                    ) from error
 
-    def _decoded(self, reply: http.client.HTTPResponse) -> Any:
-        """The whole reply. Raises ProviderUnavailable when it breaks off or is not JSON."""
-        try:
-            return json.loads(reply.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise ProviderUnavailable(f"the reply of {self.url} broke off ({error}): try again") from error
-        except ValueError as error:
-            raise ProviderUnavailable(
-                f"what answers at {self.url} is no paddock: name the server with --url"
-            ) from error
+    def _send(self, method: str, path: str, body: Any) -> contextlib.AbstractContextManager[http.client.HTTPResponse]:
+        if body is None:
+            return self._exchange(method, path, None, {})
+        return self._exchange(method, path, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
         """Send JSON, return JSON."""
         wanted = {key: value for key, value in (query or {}).items() if value is not None}
         if wanted:
             path += "?" + urlencode(wanted)
-        data = None if body is None else json.dumps(body).encode()
-        return self._decoded(self._send(method, path, data, {"Content-Type": "application/json"} if data else None))
+        with self._send(method, path, body) as reply:
+            return json.loads(reply.read())
 
     def events(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
         """The decoded ``data:`` of each server-sent event, until [DONE] or the end."""
-        data = None if body is None else json.dumps(body).encode()
-        reply = self._send(method, path, data, {"Content-Type": "application/json"} if data else None)
-        try:
+        with self._send(method, path, body) as reply:
             for line in reply:
                 text = line.decode("utf-8", "replace").strip()
                 if text.startswith("data:"):
@@ -88,8 +88,6 @@ class Client:
                     if text == "[DONE]":
                         return
                     yield json.loads(text)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ProviderUnavailable(f"the stream of {self.url} broke off ({error}): try again") from error
 
     def upload(self, path: str, file: Path, moved: Callable[[int], None]) -> Any:
         """Send a file as multipart without holding it in memory; `moved` is told the bytes of each piece."""
@@ -101,17 +99,22 @@ class Client:
             f"Content-Type: {kind}\r\n\r\n"
         ).encode("utf-8", "replace")
         tail = f"\r\n--{boundary}--\r\n".encode()
-        length = len(head) + os.path.getsize(file) + len(tail)  # noqa: PTH202  one stat, like open below
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
-        return self._decoded(self._send("POST", path, _multipart(head, file, tail, moved), headers))
+        try:
+            source = file.open("rb")
+        except OSError as error:
+            raise ValidationFailed(f"can't read {file}: {error.strerror}") from error
+        with source:
+            length = len(head) + os.fstat(source.fileno()).st_size + len(tail)
+            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
+            with self._exchange("POST", path, _multipart(head, source, tail, moved), headers) as reply:
+                return json.loads(reply.read())
 
 
-def _multipart(head: bytes, file: Path, tail: bytes, moved: Callable[[int], None]) -> Iterator[bytes]:
+def _multipart(head: bytes, source: IO[bytes], tail: bytes, moved: Callable[[int], None]) -> Iterator[bytes]:
     yield head
-    with file.open("rb") as source:
-        while piece := source.read(PIECE):
-            moved(len(piece))
-            yield piece
+    while piece := source.read(PIECE):
+        moved(len(piece))
+        yield piece
     yield tail
 
 
