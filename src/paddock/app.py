@@ -14,7 +14,7 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
 from paddock.access import Gatekeeper
-from paddock.errors import Conflict
+from paddock.errors import Conflict, ValidationFailed
 from paddock.gate import Gate
 from paddock.logs import Log
 from paddock.outgoing import OutgoingClient
@@ -123,9 +123,15 @@ def outgoing_client(settings: Settings) -> OutgoingClient:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Take the data folder for this process. Raises Conflict when another paddock has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("a+")
+    """Take the data folder for this process. Raises Conflict when another paddock has it, ValidationFailed when it can't
+    be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise ValidationFailed(
+            f"the data folder {folder} can't be used ({error.strerror}): choose another --data-dir"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -58,7 +58,7 @@ def free_port(host: str, port: int) -> int:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise Conflict(f"port {port} is in use: stop the other server or choose another --port") from error
-            raise ValidationFailed(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+            raise ValidationFailed(f"can't listen on {host}:{port}: {error.strerror}") from error
         return int(probe.getsockname()[1])
 
 
@@ -95,20 +95,22 @@ async def run(app: App, stop: asyncio.Event, ready: Ready | None = None) -> None
         )  # fmt: skip
         serving = asyncio.ensure_future(server.serve())
         waiting = asyncio.ensure_future(stop.wait())
-        base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
-        await _until_answering(settings.host, port, serving)
-        app.log.event("serving", url=base, data_dir=str(app.settings.data_dir), pid=os.getpid())
-        if ready:
-            ready(base)
-        await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        app.log.event("stopping")
-        app.stop()
-        server.stop()  # type: ignore[no-untyped-call]  # granian has no annotations there
         try:
-            await asyncio.wait_for(serving, settings.shutdown_grace)
-        except TimeoutError:
-            app.log.event("requests_cut", "warning", grace_seconds=settings.shutdown_grace)
+            base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+            await _until_answering(settings.host, port, serving)
+            app.log.event("serving", url=base, data_dir=str(app.settings.data_dir), pid=os.getpid())
+            if ready:
+                ready(base)
+            await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            app.log.event("stopping")
+            app.stop()
+            server.stop()  # type: ignore[no-untyped-call]  # granian has no annotations there
+            try:
+                await asyncio.wait_for(serving, settings.shutdown_grace)
+            except TimeoutError:
+                app.log.event("requests_cut", "warning", grace_seconds=settings.shutdown_grace)
 
 
 async def _until_answering(host: str, port: int, serving: asyncio.Future[None]) -> None:
