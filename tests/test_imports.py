@@ -28,6 +28,7 @@ FLOORS = (
     ("services",),
     ("access", "replies"),
     ("streams", "proxying"),
+    ("patience",),
     ("gate", "routes"),
     ("app",),
     ("server",),

@@ -11,6 +11,7 @@
     │   ├── ProjectNotFound, DatasetNotFound, DatabaseNotFound, FileNotFound, TaskNotFound,
     │   └── SessionNotFound, EventNotFound, ExampleNotFound, TemplateNotFound, StrategyNotFound, ModelNotFound
     ├── MethodNotAllowed            405  method_not_allowed
+    ├── RequestTimeout              408  request_timeout
     ├── Conflict                    409  conflict
     ├── TooLarge                    413  too_large
     ├── ValidationFailed            422  validation_failed
@@ -46,6 +47,7 @@ __all__ = [
     "ProjectNotFound",
     "ProviderUnavailable",
     "RateLimited",
+    "RequestTimeout",
     "SessionNotFound",
     "StrategyNotFound",
     "TaskNotFound",
@@ -169,6 +171,16 @@ class MethodNotAllowed(PaddockError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class RequestTimeout(PaddockError):
+    """The body did not arrive in the time that the settings allow; the connection is closed."""
+
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Connection": "close"})
 
 
 class Conflict(PaddockError):

@@ -7,6 +7,7 @@ every error has the shape of its API with field and reason.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import typing
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from paddock.access import Gatekeeper
 from paddock.contracts.base import Caller, Context, Endpoint, Reply, parameter_plan
 from paddock.errors import FieldError, MethodNotAllowed, NotFound, PaddockError, UpstreamError, ValidationFailed
 from paddock.logs import Log
+from paddock.patience import Patience
 from paddock.plugins import Plugins
 from paddock.proxying import ProxiedRequest, WebSocketSession
 from paddock.settings import Settings
@@ -74,8 +76,9 @@ class Dispatcher:
         return HTTPRouteHandler(path, http_method=methods, status_code=endpoint.status, opt=options)(handle)
 
     def _http(self, endpoint: Endpoint) -> Callable[..., Awaitable[Answer]]:
-        reader = Reader(endpoint, self.settings.server.max_body_bytes)
-        call, answer = self.plugins.call, self._answer
+        reader = Reader(endpoint, self.settings.server.max_body_bytes, self.settings.server.body_timeout)
+        # What only looks things up may be broken off when nobody waits for it any more; what changes something may not.
+        leavable = endpoint.kind == "reply" or (endpoint.data is not None and endpoint.access in ("read", "infer"))
 
         async def handle(request: Request[Any, Any, Any]) -> Answer:
             scope: Any = request.scope
@@ -83,10 +86,8 @@ class Dispatcher:
             ctx = self.context(endpoint, scope)
             try:
                 given = await reader.read(scope, ctx, receive)
-                work = call(endpoint.name, ctx, **given)
-                if endpoint.kind != "reply":
-                    return await answer(endpoint, ctx, await work)
-                return await while_client_stays(self._reply(endpoint, ctx, work), receive)
+                work = self._reply(endpoint, ctx, given)
+                return await (while_client_stays(work, receive) if leavable else work)
             except ClientGone:
                 return Whole(499, b"", JSON, {})  # nobody reads it; nginx's number for the log
 
@@ -100,8 +101,8 @@ class Dispatcher:
         base = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
         return Context(endpoint, scope["paddock.request_id"], base, headers, caller)
 
-    async def _reply(self, endpoint: Endpoint, ctx: Context, work: Awaitable[Any]) -> Answer:
-        return await self._answer(endpoint, ctx, await work)
+    async def _reply(self, endpoint: Endpoint, ctx: Context, given: dict[str, Any]) -> Answer:
+        return await self._answer(endpoint, ctx, await self.plugins.call(endpoint.name, ctx, **given))
 
     async def _answer(self, endpoint: Endpoint, ctx: Context, value: Any) -> Answer:
         if endpoint.kind == "download":
@@ -116,19 +117,38 @@ class Dispatcher:
         return Whole(endpoint.status, replies.encode(value), JSON, ctx.response_headers)
 
     def _socket(self, endpoint: Endpoint) -> Callable[..., Awaitable[None]]:
-        reader = Reader(endpoint, 0)
+        reader = Reader(endpoint, 0, 0)
 
         async def handle(socket: WebSocket[Any, Any, Any]) -> None:
-            ctx = self.context(endpoint, socket.scope)
-            given = reader.parameters(socket.scope, ctx)
+            try:
+                ctx = self.context(endpoint, socket.scope)
+                given = reader.parameters(socket.scope, ctx)
+            except PaddockError as error:  # closing before accepting refuses the handshake
+                await WebSocketSession(socket).close(1008, error.message)
+                return
             await socket.accept()
             session = WebSocketSession(socket)
-            try:
-                await self.plugins.call(endpoint.name, ctx, **given, data=session)
-            finally:
-                await session.close()
+            await self._converse(
+                asyncio.ensure_future(self.plugins.call(endpoint.name, ctx, **given, data=session)), session
+            )
 
         return handle
+
+    async def _converse(self, talk: asyncio.Future[None], session: WebSocketSession) -> None:
+        """Wait for the end of a conversation, and close it with the reason when it does not end by itself."""
+        try:
+            with self.streaming.holding(talk):
+                await talk
+            await session.close()
+        except PaddockError as error:
+            await session.close(1011, error.message)
+        except asyncio.CancelledError:
+            if not self.streaming.stopping:
+                raise
+            await session.close(1001, "the server is shutting down")
+        except Exception:
+            await session.close(1011, "internal error")
+            raise
 
     def failed(self, request: Request[Any, Any, Any], error: Exception) -> Answer:
         """The one exception handler: any error in the shape of the API that the path belongs to."""
@@ -162,9 +182,11 @@ def translate(error: Exception, path: str) -> PaddockError | None:
 class Reader:
     """Turns a request into the arguments of a contract. Built once per endpoint."""
 
-    def __init__(self, endpoint: Endpoint, default_limit: int) -> None:
+    def __init__(self, endpoint: Endpoint, default_limit: int, patience: float) -> None:
         self._kind = endpoint.kind
-        self._limit = endpoint.body_limit or default_limit
+        limit = default_limit if endpoint.body_limit is None else endpoint.body_limit
+        self._limit = limit or None
+        self._patience = patience
         self._params = endpoint.params
         self._plan = parameter_plan(endpoint)
         self._data = endpoint.data
@@ -176,10 +198,11 @@ class Reader:
             self._decode = own or msgspec.json.Decoder(endpoint.data, strict=True).decode
 
     async def read(self, scope: Any, ctx: Context, receive: Any) -> dict[str, Any]:
-        """Parameters and body. Raises ValidationFailed, TooLarge, ClientGone."""
+        """Parameters and body. Raises ValidationFailed, TooLarge, RequestTimeout, ClientGone."""
         given = self.parameters(scope, ctx)
         if not self._has_data:
             return given
+        receive = Patience(receive, self._patience)
         if self._kind == "upload":
             given["data"] = MultipartUpload(receive, ctx.headers, self._limit)
         elif self._kind == "proxy":
@@ -194,7 +217,7 @@ class Reader:
             return {}
         query: dict[str, list[str]] = {}
         if scope["query_string"]:
-            for key, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            for key, value in parse_qsl(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True):
                 query.setdefault(key, []).append(value)
         values: dict[str, Any] = {}
         for name, source, key, many in self._plan:
@@ -228,7 +251,9 @@ def invalid(error: msgspec.ValidationError, where: str, kind: Any = None) -> Val
     named = re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", reason, re.DOTALL)
     if named:
         field = f"{field}.{named[2]}" if field else named[2]
-        reason = "is required" if named[1] == "missing required" else "unknown field: leave it out, or check its spelling"
+        reason = (
+            "is required" if named[1] == "missing required" else "unknown field: leave it out, or check its spelling"
+        )
     elif reason.startswith("Invalid enum value") and (known := _words(kind, field)):
         reason = f"{reason}; use one of {', '.join(known)}"
     return ValidationFailed.of([FieldError(field or where, reason)])

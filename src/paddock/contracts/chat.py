@@ -21,6 +21,7 @@ from paddock.contracts.providers import Passage
 from paddock.errors import (
     BadName,
     BadRequest,
+    Conflict,
     DatabaseNotFound,
     FieldError,
     ModelNotFound,
@@ -225,6 +226,7 @@ class SessionsDeleted(msgspec.Struct, kw_only=True):
         ModelNotFound,
         DatabaseNotFound,
         StrategyNotFound,
+        Conflict,
         ValidationFailed,
         UpstreamError,
         ProviderUnavailable,

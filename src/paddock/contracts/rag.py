@@ -59,7 +59,7 @@ class DocumentListPath(msgspec.Struct, frozen=True, kw_only=True):
     project: Name
     database: Name
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
-    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
 
 
 class RagQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -297,7 +297,7 @@ MISSING = (ProjectNotFound, DatabaseNotFound, BadName)
     "/v1/projects/{namespace}/{project}/rag/query",
     access="read",
     tags=("mcp",),
-    raises=(*MISSING, StrategyNotFound, BadRequest, ProviderUnavailable),
+    raises=(*MISSING, StrategyNotFound, BadRequest, Conflict, ProviderUnavailable),
 )
 def rag_query(ctx: Context, params: ProjectPath, data: RagQuery) -> Awaitable[RagReply]:
     """Find the chunks of a database that answer a question."""
