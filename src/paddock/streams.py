@@ -184,16 +184,24 @@ async def _wait_gone(receive: Receive) -> None:
 
 
 async def while_client_stays(work: Awaitable[T], receive: Receive) -> T:
-    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read."""
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read.
+
+    A stream goes on with the same watcher: Granian now and then reports a client as gone when a `receive` was cancelled
+    and is called again, and the stream would be cut.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_wait_gone(receive))
+    watching = True
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        if not task.done():
+            raise ClientGone
+        result = task.result()
+        if isinstance(result, Streamed):
+            result.gone, watching = gone, False
+        return result
     finally:
-        await settle(task, gone)
+        await (settle(task, gone) if watching else settle(task))
 
 
 async def settle(*tasks: asyncio.Future[Any]) -> None:
@@ -282,6 +290,7 @@ class Streamed:
         self._rest = rest
         self._streaming = streaming
         self._events = reply.media_type.startswith("text/event-stream")
+        self.gone: asyncio.Future[None] | None = None  # ends when the client leaves, where somebody watches already
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -292,11 +301,13 @@ class Streamed:
             else:
                 await self._body(receive, send)
         finally:
+            if self.gone is not None:
+                await settle(self.gone)
             await _close(self._rest)
 
     async def _body(self, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(send))
-        gone = asyncio.ensure_future(_wait_gone(receive))
+        gone = self.gone or asyncio.ensure_future(_wait_gone(receive))
         try:
             with self._streaming.holding(pump):
                 await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
