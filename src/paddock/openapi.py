@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from paddock.contracts.base import Api, Download, Endpoint, Reply, parameter_plan
+from paddock.contracts.base import Api, Download, Endpoint, Reply, parameter_plan, path_names
 from paddock.errors import PaddockError, TooLarge, Unauthenticated, UpstreamError, ValidationFailed
 
 REF = "#/components/schemas/{name}"
@@ -85,7 +86,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     for endpoint in endpoints:
         if endpoint.kind != "websocket":
             method = "get" if endpoint.method == "*" else endpoint.method.lower()
-            paths.setdefault(endpoint.path, {})[method] = _operation(endpoint, known)
+            paths.setdefault(re.sub(r":\w+}", "}", endpoint.path), {})[method] = _operation(endpoint, known)
     return {
         "openapi": "3.1.0",
         "info": {"title": "paddock", "version": version, "description": "One small server for local models."},
@@ -126,7 +127,7 @@ def _has_json_body(endpoint: Endpoint) -> bool:
 
 
 def _reply_type(endpoint: Endpoint) -> Any:
-    if endpoint.kind == "json" and endpoint.returns not in (Reply, Download):
+    if endpoint.kind in ("json", "upload") and endpoint.returns not in (Reply, Download):
         return endpoint.returns
     return endpoint.reply
 
@@ -163,8 +164,9 @@ def _operation(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str
 
 
 def _parameters(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> list[dict[str, Any]]:
-    if endpoint.params is None:
-        return []
+    if endpoint.params is None:  # a proxy has no struct for the rest of its path
+        names = sorted(path_names(endpoint.path))
+        return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
     sources = {name: (source, key) for name, source, key, _ in parameter_plan(endpoint)}
     found = []
     for field, hint in _fields(endpoint):
@@ -180,7 +182,7 @@ def _parameters(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> list[di
 def _responses(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     kind = _reply_type(endpoint)
-    if endpoint.kind in ("json", "reply"):
+    if endpoint.kind in ("json", "reply", "upload"):
         content["application/json"] = {"schema": known[_key(kind)] if kind is not None else {}}
     if endpoint.kind == "reply":
         content["text/event-stream"] = {"schema": {"type": "string"}}
@@ -188,8 +190,6 @@ def _responses(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str
         content["text/plain"] = {"schema": {"type": "string"}}
     elif endpoint.kind in ("download", "proxy"):
         content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
-    elif endpoint.kind == "upload":
-        content["application/json"] = {"schema": known[_key(kind)] if kind is not None else {}}
     found = {str(endpoint.status): {"description": HTTPStatus(endpoint.status).phrase, "content": content}}
     problem = {"application/json": {"schema": known[_PROBLEMS[endpoint.api]]}}
     for status, text in sorted(_error_statuses(endpoint).items()):

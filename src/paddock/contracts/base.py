@@ -55,8 +55,8 @@ class Caller(msgspec.Struct, frozen=True):
 class Context:
     """What an implementation may know of the request besides its parameters.
 
-    `stopping` is set when the server shuts down; every endless stream must end on it. `gone()` returns when the client
-    has left; replies of kind ``reply`` are cancelled for you, so only long uploads and sockets need it.
+    `headers` have lower-case names; `response_headers` are added to the reply. Work of kind ``reply`` is cancelled when
+    its client leaves, streams and websockets also when the server shuts down: clean up in ``finally``.
     """
 
     __slots__ = ("base_url", "caller", "endpoint", "headers", "request_id", "response_headers")

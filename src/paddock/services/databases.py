@@ -212,7 +212,9 @@ def _databases(raw: Raw) -> list[Raw]:
     rag = raw.get("rag")
     if not isinstance(rag, dict):
         rag = raw["rag"] = {}
-    databases: list[Raw] = rag.setdefault("databases", [])
+    if not isinstance(rag.get("databases"), list):  # `databases:` with nothing behind it is null
+        rag["databases"] = []
+    databases: list[Raw] = rag["databases"]
     return databases
 
 

@@ -185,7 +185,9 @@ class Examples:
         strategies = {item.strategy for item in items}
 
         def change(raw: dict[str, Json]) -> None:
-            rag = raw.setdefault("rag", {})
+            rag = raw.get("rag")
+            if not isinstance(rag, dict):  # `rag:` with nothing behind it is null
+                rag = raw["rag"] = {}
             _add_missing(rag, "databases", theirs, databases)
             _add_missing(rag, "data_processing_strategies", theirs, strategies)
 

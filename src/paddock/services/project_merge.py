@@ -196,6 +196,8 @@ class _Splicer:
         simple = isinstance(node, Alias) or (isinstance(node, ScalarNode) and node.style not in ("|", ">"))
         if not simple and not (isinstance(node, MappingNode | SequenceNode) and node.flow_style):
             return ""
+        if node.end_mark.line >= len(self._lines):  # nothing stands behind a key at the end of the file
+            return ""
         rest = self._lines[node.end_mark.line][node.end_mark.column :]
         found = _COMMENT.match(rest)
         return found[0] if found else ""
