@@ -128,7 +128,8 @@ def test_a_good_name_is_returned(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\\b", "a\0", "a b", "é", "a\n", "x" * 65, "x" * 10_000, "%2e%2e", "/etc", "\u202ea"]
+    "name",
+    ["", ".", "..", "a/b", "a\\b", "a\0", "a b", "é", "a\n", "x" * 65, "x" * 10_000, "%2e%2e", "/etc", "\u202ea"],
 )
 def test_a_bad_name_is_refused_in_a_short_printable_sentence(name: str) -> None:
     with pytest.raises(BadName) as caught:

@@ -103,7 +103,9 @@ def main() -> None:
         rates.append(chunks / seconds)
     slow_seconds, slow_chunks = asyncio.run(run(texts[:SLOW_FILES], slow=True, extractors=given.extractors))
     fast, slow = statistics.median(rates), slow_chunks / slow_seconds
-    print(f"{given.files} files, {chunks} chunks: {fast:,.0f} chunks/s (runs: {', '.join(f'{one:,.0f}' for one in rates)})")
+    print(
+        f"{given.files} files, {chunks} chunks: {fast:,.0f} chunks/s (runs: {', '.join(f'{one:,.0f}' for one in rates)})"
+    )
     print(f"one file and one chunk at a time: {slow:,.0f} chunks/s; ratio {fast / slow:.1f}")
 
 

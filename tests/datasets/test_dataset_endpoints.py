@@ -16,7 +16,9 @@ def digest(content: str) -> str:
 
 
 async def test_a_new_dataset_is_listed_and_stands_in_the_file(farm: Any, tmp_path: Path) -> None:
-    reply = await farm.ask("POST", "/datasets", {"name": "papers", "data_processing_strategy": "texts", "database": "other"})
+    reply = await farm.ask(
+        "POST", "/datasets", {"name": "papers", "data_processing_strategy": "texts", "database": "other"}
+    )
     assert reply.status == 200
     shown = reply.json()["dataset"]
     assert (shown["name"], shown["database"], shown["data_processing_strategy"]) == ("papers", "other", "texts")
@@ -239,7 +241,9 @@ async def test_deleting_a_project_while_it_is_processed_leaves_nothing(farm: Any
     assert list(farm.server.app.core.blobs.hashes()) == []
     assert not (tmp_path / "data/projects/farm").exists()
     left = await farm.server.app.core.state.read(
-        lambda connection: connection.execute("SELECT (SELECT count(*) FROM files) + (SELECT count(*) FROM tasks)").fetchall()
+        lambda connection: connection.execute(
+            "SELECT (SELECT count(*) FROM files) + (SELECT count(*) FROM tasks)"
+        ).fetchall()
     )
     assert left == [(0,)]
 

@@ -131,7 +131,9 @@ async def test_a_database_without_an_embedder_says_what_to_add(farm: Any, stores
     assert "embedding" in (await farm.process())["result"]["details"][0]["error"]
 
 
-async def test_a_filled_database_refuses_the_vectors_of_another_embedder_in_queries_too(farm: Any, stores: Stores) -> None:
+async def test_a_filled_database_refuses_the_vectors_of_another_embedder_in_queries_too(
+    farm: Any, stores: Stores
+) -> None:
     await farm.upload("a.txt", "a" * 300)
     await farm.process()
 

@@ -10,6 +10,7 @@ import pytest
 
 from paddock.contracts.tasks import TaskReply
 from paddock.errors import ProviderUnavailable, UpstreamError, UpstreamTimeout, ValidationFailed
+from paddock.services.tasks.runner import asked_for, backoff
 
 
 async def test_a_finished_task_has_the_documented_fields(farm: Any) -> None:
@@ -36,7 +37,12 @@ async def test_a_finished_task_has_the_documented_fields(farm: Any) -> None:
     ]
     result = reply["result"]
     assert (result["processed_files"], result["skipped_files"], result["failed_files"]) == (1, 0, 0)
-    assert (result["stored_count"], result["strategy"], result["database"], result["task_id"]) == (3, "held", "main", task)
+    assert (result["stored_count"], result["strategy"], result["database"], result["task_id"]) == (
+        3,
+        "held",
+        "main",
+        task,
+    )
     detail = result["details"][0]
     assert (detail["hash"], detail["filename"], detail["status"], detail["chunks"]) == (sha256, "a.txt", "processed", 3)
     assert (detail["parser"], detail["embedder"], detail["chunk_size"]) == ("HeldParser", "HeldEmbedder", 100)
@@ -111,6 +117,18 @@ async def test_retries_end(farm: Any, held: Any) -> None:
     reply = await farm.process()
     assert (reply["state"], reply["meta"]["files"][0]["attempts"]) == ("FAILURE", 4)
     assert reply["result"]["details"][0]["error"] == "down"
+
+
+def test_a_busy_upstream_says_how_long_to_wait_within_reason() -> None:
+    waits = ["3", "86400", "soon", ""]
+    assert [asked_for(UpstreamError("busy", 429, headers={"Retry-After": given})) for given in waits] == [3, 300, 0, 0]
+    assert asked_for(ProviderUnavailable("down")) == 0
+
+
+def test_delays_double_and_are_bounded() -> None:
+    assert 1 <= backoff(2, 1) <= 2
+    assert 4 <= backoff(2, 3) <= 8
+    assert backoff(2, 50) <= 300
 
 
 async def test_a_task_that_waits_for_another_attempt_is_in_retry_and_says_why(open_farm: Any, held: Any) -> None:
@@ -206,7 +224,9 @@ async def test_a_file_removed_while_it_is_processed_leaves_no_chunks_and_no_fail
 
 async def test_tasks_of_other_projects_and_unknown_ones_are_not_found(farm: Any) -> None:
     task = await farm.act()
-    text = "version: v1\nname: x\nnamespace: x\nruntime: {models: [{name: m, provider: extractive, model: extractive}]}\n"
+    text = (
+        "version: v1\nname: x\nnamespace: x\nruntime: {models: [{name: m, provider: extractive, model: extractive}]}\n"
+    )
     await farm.services.files.create("farm", "second", text)
     for path in (f"/v1/projects/farm/second/tasks/{task}", "/v1/projects/farm/field/tasks/none"):
         for method, suffix in (("GET", ""), ("DELETE", ""), ("GET", "/events")):

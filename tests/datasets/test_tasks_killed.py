@@ -68,7 +68,11 @@ def test_a_killed_ingest_goes_on_at_the_next_start(tmp_path: Path, point: str, a
 
 
 def test_finished_files_are_not_run_again_however_often_the_server_is_killed(tmp_path: Path) -> None:
-    runs = [Run(tmp_path, "fill", kill_after=2), Run(tmp_path, "resume", kill_after=1), Run(tmp_path, "resume", kill_after=1)]
+    runs = [
+        Run(tmp_path, "fill", kill_after=2),
+        Run(tmp_path, "resume", kill_after=1),
+        Run(tmp_path, "resume", kill_after=1),
+    ]
     runs.append(Run(tmp_path, "resume"))
     report = runs[-1].report
     (task,) = report["tasks"]

@@ -40,7 +40,11 @@ class RebuildHandler(TaskHandler):
     def result(self, task: Task, items: Sequence[Item]) -> Payload:
         """The metric and how many chunks have it now."""
         found = (items[0].result if items else None) or {}
-        return {"message": f"Database {task.payload['database']} rebuilt", "database": task.payload["database"], **found}
+        return {
+            "message": f"Database {task.payload['database']} rebuilt",
+            "database": task.payload["database"],
+            **found,
+        }
 
     def message(self, current: int, total: int) -> str:
         """Progress for people."""

@@ -28,7 +28,9 @@ Place = tuple[str, str, str]  # namespace, project, dataset
 FileKey = tuple[str, str, str, str]  # and the file's sha256
 NAME_LIMIT = 255  # characters of a displayed file name
 OCTETS = "application/octet-stream"
-_COLUMNS = "namespace, project, dataset, hash, filename, mime, size, uploaded, processed_as, token, parser, chunks, error"
+_COLUMNS = (
+    "namespace, project, dataset, hash, filename, mime, size, uploaded, processed_as, token, parser, chunks, error"
+)
 _MIME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}/[A-Za-z0-9][\w.+-]{0,127}", re.ASCII)
 _OWN = "namespace = ? AND project = ? AND dataset = ?"
 

@@ -66,7 +66,9 @@ class Uploads:
                     continue
                 yield await keep(new_row(place, stored, part.filename, part.content_type))
         if not count:
-            raise ValidationFailed.of([FieldError("files", "the body holds no file: curl -F files=@NAME -F files=@NAME")])
+            raise ValidationFailed.of(
+                [FieldError("files", "the body holds no file: curl -F files=@NAME -F files=@NAME")]
+            )
 
     @asynccontextmanager
     async def local(self, place: Place, path: Path) -> AsyncIterator[FileRow]:

@@ -92,7 +92,8 @@ class Datasets:
         config = await self._files.config(params.namespace, params.project)
         rows = await self.rows.of_project(params.namespace, params.project)
         found = [
-            shown(dataset, rows.get(dataset.name, []), details=params.include_extra_details) for dataset in config.datasets
+            shown(dataset, rows.get(dataset.name, []), details=params.include_extra_details)
+            for dataset in config.datasets
         ]
         return DatasetList(total=len(found), datasets=found)
 
@@ -284,7 +285,9 @@ class Datasets:
     async def _start_removal(self, params: DatasetPath, data: ActionRequest) -> str:
         place = (params.namespace, params.project, params.dataset)
         if data.parser_overrides:
-            raise ValidationFailed.of([FieldError("parser_overrides", f"has no meaning for {data.action_type}: leave it out")])
+            raise ValidationFailed.of(
+                [FieldError("parser_overrides", f"has no meaning for {data.action_type}: leave it out")]
+            )
         if (data.file_hash is None) == (data.action_type == "delete_file_chunks"):
             reason = "name the file" if data.file_hash is None else "leave it out, or use delete_file_chunks"
             raise ValidationFailed.of([FieldError("file_hash", f"{data.action_type}: {reason}")])

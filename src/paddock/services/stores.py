@@ -180,9 +180,7 @@ class Stores:
             entry.space = fingerprint
 
     @asynccontextmanager
-    async def _held(
-        self, folder: Path, config: DatabaseConfig
-    ) -> AsyncIterator[tuple[_Entry, VectorStore, Metric]]:
+    async def _held(self, folder: Path, config: DatabaseConfig) -> AsyncIterator[tuple[_Entry, VectorStore, Metric]]:
         provider = self._core.plugins.vector_stores.find(config.type)
         settled = self.configured(config, provider)
         entry = await self._taken(folder, config, provider, settled)

@@ -128,7 +128,9 @@ class ProcessHandler(TaskHandler):
 
     async def _logged(self, task: Task, work: _Work) -> Outcome:
         event = self._ingest.events.begin(task.namespace, task.project, "rag_processing", task.id)
-        event.sub("file_begin", filename=work.row.filename, hash=work.row.hash, size=work.row.size, dataset=work.row.dataset)
+        event.sub(
+            "file_begin", filename=work.row.filename, hash=work.row.hash, size=work.row.size, dataset=work.row.dataset
+        )
         try:
             outcome = await self._process(work, event.sub)
         except (Exception, asyncio.CancelledError) as error:
@@ -153,7 +155,10 @@ class ProcessHandler(TaskHandler):
 
     async def _store(self, work: _Work, prepared: Prepared, vectors: Vectors) -> None:
         file, chunks = await self._ingest.in_thread(partial(stored_forms, work, prepared))
-        async with self._ingest.stores.filling(work.row.namespace, work.row.project, work.database) as (opened, embedder):
+        async with self._ingest.stores.filling(work.row.namespace, work.row.project, work.database) as (
+            opened,
+            embedder,
+        ):
             if embedder.fingerprint != work.embedder.fingerprint:
                 raise ProviderUnavailable(f"the embedder of database {work.database} changed meanwhile: trying again")
             await uninterrupted(opened.store.replace(file, chunks, vectors))
@@ -229,7 +234,10 @@ class ProcessHandler(TaskHandler):
             details=details,
             task_id=task.id,
         )
-        sums = {"stored_count": sum(item.stored for item in items), "skipped_count": sum(item.skipped for item in items)}
+        sums = {
+            "stored_count": sum(item.stored for item in items),
+            "skipped_count": sum(item.skipped for item in items),
+        }
         return {**msgspec.to_builtins(reply), **sums}
 
 

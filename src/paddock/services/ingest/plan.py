@@ -114,7 +114,12 @@ class Planner:
         for name, options in overrides.items():
             if name not in types:
                 raise ValidationFailed.of(
-                    [FieldError(f"parser_overrides.{name[:64]}", f"not in the strategy; its parsers: {', '.join(sorted(types))}")]
+                    [
+                        FieldError(
+                            f"parser_overrides.{name[:64]}",
+                            f"not in the strategy; its parsers: {', '.join(sorted(types))}",
+                        )
+                    ]
                 )
             try:
                 self._step(name, {**_config_of(strategy, name), **options})

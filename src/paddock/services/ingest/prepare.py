@@ -113,7 +113,9 @@ def _extract(prepared: Prepared, steps: Sequence[ExtractorStep]) -> None:
             else:
                 chunk.metadata = {**chunk.metadata, **found}
         if failures:
-            prepared.warnings.append(f"{step.type} failed on {len(failures)} of {len(prepared.chunks)} chunks: {failures[0]}")
+            prepared.warnings.append(
+                f"{step.type} failed on {len(failures)} of {len(prepared.chunks)} chunks: {failures[0]}"
+            )
     prepared.extractors = names(steps)
 
 

@@ -65,9 +65,7 @@ class Canceller:
             files_failed_to_revert=len(errors),
             errors=errors or None,
         )
-        await self._core.state.write(
-            partial(rows.finish_cancel, task_id=task.id, reply=msgspec.to_builtins(reply))
-        )
+        await self._core.state.write(partial(rows.finish_cancel, task_id=task.id, reply=msgspec.to_builtins(reply)))
         self._runner.changes.tell(task.id)
         return reply
 

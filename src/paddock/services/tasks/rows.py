@@ -266,7 +266,9 @@ def request_cancel(connection: Connection, task_id: str) -> tuple[int, int] | No
         "SELECT count(*) FROM task_items WHERE task = ? AND state = 'processing'", (task_id,)
     )
     running: int = next(iter(counted))[0]
-    connection.execute("UPDATE tasks SET cancel = ? WHERE id = ?", (_encode({"waited": waited, "ran": running}), task_id))
+    connection.execute(
+        "UPDATE tasks SET cancel = ? WHERE id = ?", (_encode({"waited": waited, "ran": running}), task_id)
+    )
     return waited, running
 
 
@@ -281,11 +283,10 @@ def mark_reverted(connection: Connection, item: Item, commit: Commit) -> None:
 
 def finish_cancel(connection: Connection, task_id: str, reply: Payload) -> None:
     """The cancel is done: the task is final, and `reply` answers for it from now on."""
+    connection.execute("UPDATE task_items SET state = 'cancelled' WHERE task = ? AND state = 'processing'", (task_id,))
     connection.execute(
-        "UPDATE task_items SET state = 'cancelled' WHERE task = ? AND state = 'processing'", (task_id,)
-    )
-    connection.execute(
-        "UPDATE tasks SET state = 'FAILURE', finished = ?, cancel = ? WHERE id = ?", (time.time(), _encode(reply), task_id)
+        "UPDATE tasks SET state = 'FAILURE', finished = ?, cancel = ? WHERE id = ?",
+        (time.time(), _encode(reply), task_id),
     )
 
 

@@ -171,10 +171,13 @@ class Runner:
             message, again = error.message, transient(error)
         else:
             self._core.log.crash(f"task {task.id} item {item.number}", error)
-            message, again = f"internal error ({type(error).__name__}): the log has the details under task {task.id}", False
+            message, again = (
+                f"internal error ({type(error).__name__}): the log has the details under task {task.id}",
+                False,
+            )
         settings = self._core.settings.tasks
         if again and item.attempts < settings.max_attempts:
-            delay = backoff(settings.retry_delay, item.attempts)
+            delay = max(backoff(settings.retry_delay, item.attempts), asked_for(error))
             await self._write(partial(rows.postpone, item=item, message=message, due=time.time() + delay), task.id)
             return delay
         commit = handler.failed(task, item, message)
@@ -220,6 +223,12 @@ class Runner:
             yield
         finally:
             await self.queue.stop()
+
+
+def asked_for(error: BaseException) -> float:
+    """The seconds that a busy upstream asks us to wait (Retry-After), at most `LONGEST_DELAY`."""
+    given = error.headers.get("Retry-After", "") if isinstance(error, UpstreamError) else ""
+    return min(float(given), LONGEST_DELAY) if given.isdigit() and len(given) < 10 else 0.0
 
 
 def backoff(first: float, attempts: int) -> float:

@@ -116,9 +116,7 @@ class TaskService:
     async def forget(self, namespace: str, project: str, dataset: str | None = None) -> None:
         """Stop the tasks of a project, or of one of its datasets, and delete them."""
         await self.stop(namespace, project, dataset)
-        await self._core.state.write(
-            partial(rows.delete_owned, namespace=namespace, project=project, dataset=dataset)
-        )
+        await self._core.state.write(partial(rows.delete_owned, namespace=namespace, project=project, dataset=dataset))
 
     # -- life
 

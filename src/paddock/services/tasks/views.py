@@ -113,7 +113,9 @@ class Views:
 def _owned(task: Task | None, namespace: str, project: str, task_id: str) -> Task:
     if task is None or (task.namespace, task.project) != (namespace, project):
         shown = task_id[:64].encode("ascii", "backslashreplace").decode()
-        raise TaskNotFound(f"project {namespace}/{project} has no task {shown!r}; finished tasks are kept for a while only")
+        raise TaskNotFound(
+            f"project {namespace}/{project} has no task {shown!r}; finished tasks are kept for a while only"
+        )
     return task
 
 
