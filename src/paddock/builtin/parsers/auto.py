@@ -46,7 +46,7 @@ def _is_text(source: Source) -> bool:
 class AutoParser(Parser):
     """Hands each file to the parser that `choose_parser` finds among those that `candidates` returns, with its defaults."""
 
-    types = (TypeName("auto", AutoConfig),)
+    types = (TypeName("auto", AutoConfig), TypeName("DirectoryParser", AutoConfig))
 
     def __init__(self, candidates: Callable[[], Sequence[Parser]]) -> None:
         self._candidates = candidates
