@@ -132,10 +132,10 @@ class Driver:
 
 
 @asynccontextmanager
-async def server(folder: Path) -> AsyncIterator[tuple[Process, str]]:
+async def server(folder: Path, **environment: str) -> AsyncIterator[tuple[Process, str]]:
     """One life of ``python -m paddock serve``."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PADDOCK_", "LF_"))}
-    env["PADDOCK_LOG__LEVEL"] = "info"
+    env.update(environment)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=env, limit=2**24,

@@ -272,7 +272,11 @@ class FakeUpstream:
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         recorded = await self._record(request)
         plan = self._script.popleft() if self._script else self.embedding_plan
-        await _wait(plan.before_headers)
+        try:
+            await _wait(plan.before_headers)
+        except asyncio.CancelledError:
+            recorded.gone.set()
+            raise
         early = self._early(plan) or self._missing(recorded.body["model"])
         if early is not None:
             return early
