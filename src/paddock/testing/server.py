@@ -45,6 +45,22 @@ class RunningServer:
         async with self.session.request(method, self.base_url + path, **given) as reply:
             return Answered(reply.status, reply.headers, await reply.read())
 
+    async def project(self, name: str, *models: Mapping[str, Json]) -> str:
+        """Create the project ``NAMESPACE/PROJECT``, with these as its models if given (the first is its default one).
+
+        Returns its path, ``/v1/projects/NAMESPACE/PROJECT``. Raises AssertionError with the server's words.
+        """
+        namespace, _, project = name.partition("/")
+        path = f"/v1/projects/{namespace}/{project}"
+        reply = await self.ask("POST", f"/v1/projects/{namespace}", {"name": project})
+        assert reply.status == 200, reply.body.decode()
+        if models:
+            config = reply.json()["project"]["config"]
+            config["runtime"] = {"default_model": models[0]["name"], "models": models}
+            reply = await self.ask("PUT", path, {"config": config})
+            assert reply.status == 200, reply.body.decode()
+        return path
+
 
 @asynccontextmanager
 async def running_server(
@@ -56,11 +72,12 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """Serve for the length of the `async with`.
 
-    `plugins` are plugin objects by name, added to the installed ones (left out with `installed` false); `settings` are
-    sections of keys. Environment variables of the machine have no effect.
+    `plugins` are plugin objects by name, added to the installed ones (left out with `installed` false) or standing in
+    for the one of that name; `settings` are sections of keys. Environment variables of the machine have no effect.
     """
-    loaded: Sequence[Loaded] = discover() if installed else []
-    loaded = [*loaded, *(Loaded(name, "test", plugin) for name, plugin in (plugins or {}).items())]
+    given = plugins or {}
+    loaded: Sequence[Loaded] = discover(disabled=given) if installed else []
+    loaded = [*loaded, *(Loaded(name, "test", plugin) for name, plugin in given.items())]
     sections = {name: dict(keys) for name, keys in (settings or {}).items()}
     sections["server"] = {"port": 0, "data_dir": str(data_dir), **sections.get("server", {})}
     sections.setdefault("log", {"level": "error", "format": "json"})
