@@ -1,13 +1,15 @@
 """Rules that hold for every route, walked over the whole table: the same mistake comes back at the next endpoint."""
 
 import io
+import typing
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
-from paddock.contracts.base import Endpoint, endpoints_of
+from paddock.contracts.base import Endpoint, endpoints_of, parameter_plan
 from paddock.services import CONTRACTS
 from paddock.testing.server import Answered, RunningServer, running_server
 
@@ -34,6 +36,28 @@ def path_of(item: Endpoint, value: str = "x") -> str:
 async def call(server: RunningServer, item: Endpoint, path: str | None = None, **given: Any) -> Answered:
     """Call an endpoint without a body unless one is given."""
     return await server.ask(item.method, path or path_of(item), **given)
+
+
+BODIES = {
+    "project_update": {"config": {"version": "v1", "name": "x", "namespace": "x", "runtime": {"models": []}}},
+    "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
+    "dataset_create": {"name": "x", "database": "x", "data_processing_strategy": "x"},
+    "dataset_actions": {"action_type": "process"},
+    "rag_query": {"query": "x", "database": "x"},
+    "database_create": {"name": "x", "type": "SqliteVecStore"},
+    "database_preview": {"file_content": "eA==", "filename": "x.txt"},
+    "example_import_project": {"namespace": "x", "name": "x"},
+    "example_import_data": {"namespace": "x", "project": "x"},
+    "example_import_dataset": {"namespace": "x", "project": "x", "dataset": "x"},
+}
+
+
+def filled_in(item: Endpoint) -> dict[str, Any]:
+    """The arguments of a request that is right but for what its path names."""
+    query = {"task_id": "x"} if item.name == "dataset_process_cancel" else {}
+    if item.kind == "upload":
+        return {"params": query, "data": aiohttp.FormData({"file": io.BytesIO(b"x")})}
+    return {"params": query} if item.data is None else {"params": query, "body": BODIES.get(item.name, {})}
 
 
 @pytest.fixture
@@ -143,27 +167,45 @@ async def test_an_id_that_would_walk_the_tree_never_reaches_a_file(server: Runni
 
 
 async def test_an_unknown_project_is_404_on_every_route_of_a_project(server: RunningServer) -> None:
-    bodies = {
-        "project_update": {"config": {"version": "v1", "name": "x", "namespace": "x", "runtime": {"models": []}}},
-        "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
-        "dataset_create": {"name": "x", "database": "x", "data_processing_strategy": "x"},
-        "dataset_actions": {"action_type": "process"},
-        "rag_query": {"query": "x"},
-        "database_create": {"name": "x", "type": "SqliteVecStore"},
-    }
     for item in ENDPOINTS:
         if "{project}" not in item.path:
             continue
-        given: dict[str, Any] = {}
-        if item.kind == "upload":
-            import aiohttp
-
-            given["data"] = aiohttp.FormData({"file": io.BytesIO(b"x")})
-        elif item.data is not None:
-            given["body"] = bodies.get(item.name, {})
-        needed = "?task_id=x" if item.name == "dataset_process_cancel" else ""
-        reply = await server.ask(item.method, path_of(item) + needed, **given)
+        reply = await server.ask(item.method, path_of(item), **filled_in(item))
         assert reply.status == 404, (item.name, reply.status, reply.body)
+
+
+async def test_an_unknown_thing_in_a_project_is_404_and_one_sentence(server: RunningServer) -> None:
+    assert (await server.ask("POST", "/v1/projects/x", {"name": "x"})).status == 200
+    for item in ENDPOINTS:
+        path = item.path.replace("{namespace}/{project}", "x/x").replace("/v1/projects/{namespace}", "")
+        if "{" not in path and item.name != "rag_query":
+            continue
+        reply = await server.ask(item.method, path_of(item), **filled_in(item))
+        assert reply.status == 404, (item.name, reply.status, reply.body)
+        assert " " in reply.json()["detail"], item.name
+
+
+async def test_a_parameter_of_the_wrong_type_is_422_and_names_itself(server: RunningServer) -> None:
+    assert (await server.ask("POST", "/v1/projects/x", {"name": "x"})).status == 200
+    seen = set()
+    for item in ENDPOINTS:
+        for name, source, key, _ in parameter_plan(item):
+            kind = typing.get_type_hints(item.params)[name]
+            if source == "query" and kind in (int, bool):
+                given = filled_in(item)
+                given["params"] = {**given["params"], key: "many"}
+                reply = await server.ask(item.method, path_of(item), **given)
+                assert reply.status == 422, (item.name, key, reply.body)
+                assert reply.json()["errors"][0]["field"] == key
+                seen.add(key)
+    assert {"limit", "offset", "remove_from_disk", "delete_collection", "include_extra_details"} <= seen
+
+
+async def test_a_slash_behind_a_path_changes_nothing(server: RunningServer) -> None:
+    for item in ENDPOINTS:
+        if item.method == "GET" and "{" not in item.path and item.path != "/":
+            plain, slashed = [(await server.ask("GET", path)).status for path in (item.path, item.path + "/")]
+            assert plain == slashed == 200, item.name
 
 
 @pytest.mark.parametrize(
