@@ -47,7 +47,7 @@ class Pond:
 @pytest.fixture
 async def pond(tmp_path: Path) -> AsyncIterator[Pond]:
     async with FakeUpstream() as upstream:
-        settings = {"outgoing": {"allow": [upstream.allow]}, "server": {"shutdown_grace": 5}}
+        settings: dict[str, Any] = {"outgoing": {"allow": [upstream.allow]}, "server": {"shutdown_grace": 5}}
         async with running_server(tmp_path / "data", settings=settings) as server:
             target = Target(server)
             config = {"model": "fake-model", "base_url": upstream.base_url, "api_key": "k"}
