@@ -13,19 +13,20 @@ from typing import TypeVar
 
 import msgspec
 
-from paddock.contracts.providers import Hit, Vectors
+from paddock.contracts.providers import Hit, Metric
 from paddock.storage import Connection
 from paddock_sqlite_vec import texts, vectors
 from paddock_sqlite_vec.bm25 import Bm25
 from paddock_sqlite_vec.filters import Where
 from paddock_sqlite_vec.hnsw import Hnsw
 from paddock_sqlite_vec.rows import allowed
-from paddock_sqlite_vec.schema import fetch, snapshot, value
+from paddock_sqlite_vec.schema import snapshot, value
 from paddock_sqlite_vec.texts import Found
 from paddock_sqlite_vec.vectors import TINY, Ask, Near
 
 MORE = 32  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
 MOST = 4096  # candidates beyond which a scan is cheaper
+DISTANCE: dict[Metric, str] = {"cosine": "vec_distance_cosine", "l2": "vec_distance_l2"}
 TAIL = 20_000  # chunks that an index may lack before SQLite answers alone
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ def nearest(connection: Connection, index: Hnsw, ask: Ask, show: Show[Near]) -> 
         if count > MOST:
             return None
         top = index.position.top
-        candidates = index.search(ask.query, count, (4 if ask.where else 2) * count)
+        candidates = index.search(ask.query, count, 2 * count)
         with snapshot(connection):
             if not _short_tail(connection, top):
                 return None
@@ -56,16 +57,14 @@ def _measured(connection: Connection, ask: Ask, candidates: Sequence[int]) -> li
     """The exact distances of those candidates that exist and are allowed."""
     if ask.where:
         candidates = list(allowed(connection, candidates, ask.where))
-    rows = fetch(
+    # One row for all: between rows Python may hand the interpreter to another thread and wait to get it back.
+    found = value(
         connection,
-        "SELECT v.rowid, v.embedding FROM json_each(?) j CROSS JOIN vectors v ON v.rowid = j.value",
-        (msgspec.json.encode(candidates).decode(),),
+        f"SELECT json_group_array(json_array({DISTANCE[ask.metric]}(v.embedding, ?), v.rowid)) "  # noqa: S608  from a table
+        "FROM json_each(?) j CROSS JOIN vectors v ON v.rowid = j.value",
+        (memoryview(ask.query), msgspec.json.encode(candidates).decode()),
     )
-    if not rows:
-        return []
-    block: Vectors = vectors.as_array([row[1] for row in rows], len(ask.query))
-    measured = vectors.distances(block, ask.query, ask.metric).tolist()
-    return [Near(distance, row[0]) for distance, row in zip(measured, rows, strict=True)]
+    return msgspec.json.decode(found, type=list[Near])
 
 
 def _newer(connection: Connection, ask: Ask, top: int) -> list[Near]:

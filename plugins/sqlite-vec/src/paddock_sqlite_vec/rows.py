@@ -114,13 +114,13 @@ def _log(connection: Connection, *, added: bool, ranges: Iterable[tuple[Any, ...
 
 def allowed(connection: Connection, ids: Iterable[int], where: Where) -> set[int]:
     """Those of the ids whose chunks exist and pass the filters."""
-    rows = fetch(
+    found = value(
         connection,
-        "SELECT c.id FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value "  # noqa: S608  bound values
+        "SELECT json_group_array(c.id) FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value "  # noqa: S608  bound
         f"CROSS JOIN files f ON f.id = c.file WHERE {where.sql or 'true'}",
         (msgspec.json.encode(list(ids)).decode(), *where.values),
     )
-    return {row[0] for row in rows}
+    return msgspec.json.decode(found, type=set[int])
 
 
 def hits(connection: Connection, scored: Sequence[tuple[int, float]]) -> list[Hit]:
@@ -134,21 +134,36 @@ def hits_by_name(connection: Connection, chunk_ids: Sequence[str]) -> list[Hit]:
 
 
 def _hits(connection: Connection, column: str, keys: Sequence[int | str], scores: Sequence[float]) -> list[Hit]:
-    rows = fetch(
+    # One row for all: between rows Python may hand the interpreter to another thread and wait to get it back.
+    found = value(
         connection,
-        "SELECT j.key, c.chunk_id, f.file_hash, c.text, c.metadata, f.filename, f.dataset, c.page, c.position "  # noqa: S608
+        "SELECT json_group_array(json_array(j.key, c.chunk_id, f.file_hash, c.text, json(c.metadata), "  # noqa: S608
+        "f.filename, f.dataset, c.page, c.position)) "
         f"FROM json_each(?) j CROSS JOIN chunks c ON {column} = j.value CROSS JOIN files f ON f.id = c.file",
         (msgspec.json.encode(keys).decode(),),
     )
-    decode = msgspec.json.Decoder().decode
-    found = []
-    for at, chunk_id, file_hash, text, metadata, filename, dataset, page, position in sorted(
-        rows, key=lambda row: row[0]
-    ):
-        own: dict[str, Json] = decode(metadata)
-        own |= {"filename": filename, "dataset": dataset, "page": page, "chunk_index": position}
-        found.append(Hit(chunk_id=chunk_id, document_id=file_hash, content=text, score=scores[at], metadata=own))
-    return found
+    shown = []
+    for row in sorted(msgspec.json.decode(found, type=list[_Row]), key=lambda row: row.at):
+        own = row.metadata
+        own |= {"filename": row.filename, "dataset": row.dataset, "page": row.page, "chunk_index": row.position}
+        shown.append(
+            Hit(chunk_id=row.chunk_id, document_id=row.file_hash, content=row.text, score=scores[row.at], metadata=own)
+        )
+    return shown
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """A chunk with what a hit shows of its file; `at` is its place among those asked for."""
+
+    at: int
+    chunk_id: str
+    file_hash: str
+    text: str
+    metadata: dict[str, Json]
+    filename: str
+    dataset: str
+    page: int | None
+    position: int
 
 
 def find_file(connection: Connection, dataset: str, file_hash: str) -> StoredDocument | None:
