@@ -141,6 +141,17 @@ async def test_every_field_of_a_query_changes_the_answer(filled: Any) -> None:
         assert changed["results"] != plain["results"], change
 
 
+async def test_an_optional_field_that_is_null_counts_as_absent(filled: Any) -> None:
+    names = (
+        "database top_k score_threshold retrieval_strategy metadata_filters distance_metric hybrid_alpha rerank_model"
+    )
+    nulls = dict.fromkeys((*names.split(), "query_expansion", "max_tokens"))
+    plain = (await filled.send("POST", "/rag/query", {"query": "protocol"})).json()
+    assert (await filled.send("POST", "/rag/query", {"query": "protocol", **nulls})).json()["results"] == plain[
+        "results"
+    ]
+
+
 async def test_what_a_query_cannot_do_is_refused(filled: Any) -> None:
     for fields, status in (
         ({"rerank_model": "reranker"}, 503),

@@ -68,12 +68,12 @@ class RagQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `retrieval_strategy` is the name of one of the database's strategies, else a short name (semantic, bm25, hybrid) or a
     strategy's type name. `metadata_filters` maps a key to a value, a list of values, or ``{"gte" | "lte" | "gt" | "lt" |
     "ne": value}``. `hybrid_alpha` is the weight of the vectors in hybrid search. `max_tokens` bounds the text of all
-    results: whole chunks until the budget, the first one cut.
+    results: whole chunks until the budget, the first one cut. Without `top_k` there are at most five results.
     """
 
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=100_000)]
     database: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     retrieval_strategy: str | None = None
     metadata_filters: dict[str, Json] | None = None

@@ -31,6 +31,7 @@ from paddock.services.retrieval import Retrieval, metric_named, rerank_model
 from paddock.services.stores import OpenDatabase, Stores
 
 _WORST = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+TOP_K = 5  # results of a query that does not say how many
 STRATEGY_KEY = "data_processing_strategy"  # of a chunk's metadata, written by the ingest
 
 
@@ -49,12 +50,12 @@ class Rag:
         if not data.query.strip():
             raise ValidationFailed.of([FieldError("query", "holds no text: write what to look for")])
         event = self._events.begin(params.namespace, params.project, "rag_query", ctx.request_id)
-        event.sub("rag_query_start", database=data.database, query=data.query, top_k=data.top_k)
+        event.sub("rag_query_start", database=data.database, query=data.query, top_k=data.top_k or TOP_K)
         start = time.perf_counter()
         try:
             query = Query(
                 text=data.query,
-                top_k=data.top_k,
+                top_k=data.top_k or TOP_K,
                 score_threshold=data.score_threshold,
                 filters=filters_of(config, data),
                 metric=metric_named(data.distance_metric),
