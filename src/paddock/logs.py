@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import IO, Any
 
 import msgspec
@@ -24,6 +25,8 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
 QUEUE = 10_000
 CLIP = 4_000  # characters of one value
+GATHER = 0.01  # seconds that lines wait for company
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def clean(value: object) -> str:
@@ -39,7 +42,7 @@ class Log:
         self._out = out or sys.stdout
         self._human = settings.format == "human" or (settings.format == "auto" and self._out.isatty())
         self._least = _LEVELS[settings.level]
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -48,10 +51,10 @@ class Log:
         """Write one event."""
         if _LEVELS[level] < self._least:
             return
-        try:
-            self._queue.put_nowait({"time": time.time(), "level": level, "event": name, **fields})
-        except queue.Full:
+        if self._queue.qsize() >= QUEUE:
             self._dropped += 1
+            return
+        self._queue.put({"time": time.time(), "level": level, "event": name, **fields})
         if self._thread is None:
             self._start()
 
@@ -72,16 +75,22 @@ class Log:
         self.event("crash", "error", request_id=request_id, error=repr(error), traceback=trace)
 
     def _run(self) -> None:
-        try:
-            while (line := self._queue.get()) is not None:
-                if self._dropped:
-                    line["dropped_lines"], self._dropped = self._dropped, 0
-                self._out.write(self._text(line))
-                if self._queue.empty():
-                    self._out.flush()
-            self._out.flush()
-        except (OSError, ValueError):
-            return  # standard output is gone; there is nowhere left to say so
+        running = True
+        while running:
+            waiting = [self._queue.get()]
+            while not self._queue.empty():
+                waiting.append(self._queue.get())
+            running = None not in waiting
+            lines = [line for line in waiting if line is not None]
+            if self._dropped and lines:
+                lines[0]["dropped_lines"], self._dropped = self._dropped, 0
+            try:
+                self._out.write("".join(map(self._text, lines)))
+                self._out.flush()
+            except (OSError, ValueError):
+                return  # standard output is gone; there is nowhere left to say so
+            if running:
+                time.sleep(GATHER)  # waking up for every line of a busy server would cost its requests a third
 
     def _text(self, line: dict[str, Any]) -> str:
         name = str(line["event"])
@@ -96,7 +105,7 @@ class Log:
 
     def _json_line(self, line: dict[str, Any]) -> str:
         line["time"] = _stamp(line["time"])
-        return msgspec.json.encode(line, enc_hook=str).decode() + "\n"
+        return _encode(line).decode() + "\n"
 
     def _human_line(self, line: dict[str, Any]) -> str:
         stamp, level, name = _stamp(line.pop("time")), line.pop("level"), line.pop("event")
@@ -108,13 +117,9 @@ class Log:
 
     def close(self) -> None:
         """Write what waits, at most for a second."""
-        if self._thread is None:
-            return
-        try:
-            self._queue.put(None, timeout=1)
-        except queue.Full:
-            return
-        self._thread.join(timeout=1)
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout=1)
 
     @contextmanager
     def taking_over(self) -> Iterator[None]:
@@ -140,5 +145,9 @@ class _Bridge(logging.Handler):
 
 
 def _stamp(seconds: float) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
+    return f"{_whole_stamp(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _whole_stamp(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
