@@ -59,7 +59,7 @@ class App:
         self.dispatcher = Dispatcher(self.plugins, settings, Gatekeeper(settings.auth), self.log)
         failed: Any = self.dispatcher.failed  # it returns an ASGI application, Litestar's type expects its Response
         self.litestar = LeanLitestar(
-            self.dispatcher.routers(),
+            self.dispatcher.handlers(),
             openapi_config=None,  # ours comes from the contracts
             lifespan=[self._litestar_lifespan],
             exception_handlers={Exception: failed},

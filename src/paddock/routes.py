@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Router, WebSocket
+from litestar import WebSocket
 from litestar.connection import Request
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
@@ -56,12 +56,9 @@ class Dispatcher:
         self.log = log
         self.streaming = Streaming()
 
-    def routers(self) -> list[Router]:
-        """One router for each contract module, in the order of the contracts."""
-        groups: dict[str, list[ControllerRouterHandler]] = {}
-        for endpoint in self.plugins.endpoints:
-            groups.setdefault(endpoint.path.split("{")[0], []).append(self._handler(endpoint))
-        return [Router("/", route_handlers=handlers) for handlers in groups.values()]
+    def handlers(self) -> list[ControllerRouterHandler]:
+        """One handler for each contract, in their order."""
+        return [self._handler(endpoint) for endpoint in self.plugins.endpoints]
 
     def _handler(self, endpoint: Endpoint) -> ControllerRouterHandler:
         path = re.sub(r"{(\w+)}", r"{\1:str}", endpoint.path)
