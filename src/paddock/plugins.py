@@ -45,12 +45,13 @@ LOOK = 2.0  # seconds that one provider's health may take
 # Type names of LlamaFarm that packages provide which may not be installed.
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(
-        ("HuggingFaceEmbedder", "SentenceTransformerEmbedder", "UniversalEmbedder", "EntityExtractor", "universal"),
+        ("HuggingFaceEmbedder", "SentenceTransformerEmbedder", "UniversalEmbedder", "EntityExtractor"),
         "paddock-onnx",
     ),
     **dict.fromkeys(("OpenAIEmbedder", "openai", "lemonade"), "paddock-openai"),
     **dict.fromkeys(("OllamaEmbedder", "ollama"), "paddock-ollama"),
     **dict.fromkeys(("ChromaStore", "QdrantStore", "FAISSStore", "SqliteVecStore"), "paddock-sqlite-vec"),
+    "universal": "paddock-llama-server",
     "dramatiq": "paddock-dramatiq",
 }
 _DOCUMENT_PARSERS = ("PDFParser", "DocxParser", "ExcelParser", "MsgParser", "DocumentParser")

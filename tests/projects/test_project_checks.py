@@ -344,7 +344,7 @@ def test_a_type_of_a_missing_plugin_names_the_plugin(look: Check, type_name: str
 def test_a_chat_provider_of_a_missing_plugin_is_an_error(look: Check) -> None:
     field, reason = only(look("runtime: {models: [{name: a, provider: universal, model: m}]}"))
     assert field == "runtime.models[0].provider"
-    assert "paddock-onnx" in reason
+    assert "paddock-llama-server" in reason
 
 
 RERANKER = "    - {name: reranker, provider: universal, model: cross-encoder/x}\n"

@@ -160,7 +160,8 @@ class DatabaseCreated(msgspec.Struct, kw_only=True):
 
 
 class DatabaseUpdate(msgspec.Struct, kw_only=True):
-    """The fields to change; `name` and `type` are immutable. An absent field stays as it is."""
+    """The fields to change; `name` and `type` are immutable. An absent field stays as it is, a given one replaces the whole
+    of what stood there (`config` too)."""
 
     config: dict[str, Json] | msgspec.UnsetType = UNSET
     embedding_strategies: list[EmbeddingStrategyConfig] | msgspec.UnsetType = UNSET
