@@ -3,7 +3,7 @@
 import pytest
 
 from paddock.access import Gatekeeper, credential
-from paddock.errors import Forbidden, Unauthenticated
+from paddock.errors import Forbidden, Unauthenticated, ValidationFailed
 from paddock.settings import Auth
 
 KEEPER = Gatekeeper(Auth(management_keys=("manage-me",), inference_keys=("ask-me",)))
@@ -51,3 +51,10 @@ def test_any_other_key_is_refused_without_repeating_it(key: str) -> None:
 
 def test_the_keeper_holds_no_key_in_clear() -> None:
     assert "manage-me" not in repr(vars(KEEPER))
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "schlüssel", "a\n"])
+def test_a_key_that_no_client_can_send_stops_the_start_without_being_shown(key: str) -> None:
+    with pytest.raises(ValidationFailed, match=r"auth\.inference_keys") as caught:
+        Gatekeeper(Auth(inference_keys=("good", key)))
+    assert not key.strip() or key not in caught.value.message

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs
 
 from paddock.contracts.base import Access, Caller
-from paddock.errors import Forbidden, Unauthenticated
+from paddock.errors import FieldError, Forbidden, Unauthenticated, ValidationFailed
 from paddock.settings import Auth
 
+_SENDABLE = re.compile(r"[!-~]+")
 _INFERENCE: frozenset[Access] = frozenset({"open", "infer"})
 
 
@@ -22,6 +24,11 @@ class Gatekeeper:
     """Decides from the credentials alone, before a body is read. Only hashes of the keys are held."""
 
     def __init__(self, auth: Auth) -> None:
+        """Raises ValidationFailed naming the setting with a key that no client can send."""
+        for setting, keys in (("management_keys", auth.management_keys), ("inference_keys", auth.inference_keys)):
+            if not all(_SENDABLE.fullmatch(key) for key in keys):
+                reason = "a key is one or more printable ASCII characters without spaces: a header carries no others"
+                raise ValidationFailed.of([FieldError(f"auth.{setting}", reason)])
         self._management = [_digest(key) for key in auth.management_keys]
         self._inference = [_digest(key) for key in auth.inference_keys]
 

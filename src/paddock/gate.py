@@ -56,6 +56,7 @@ class Gate:
                 status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
             elif message["type"] == "websocket.accept":
+                status = 101
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
@@ -143,10 +144,8 @@ class Gate:
         await Whole(replies.error_status(error, api), body, "application/json", error.headers)(scope, receive, send)
 
     def _line(self, scope: Scope, request_id: str, status: int, start: float) -> None:
-        if scope["type"] != "http":
-            return
         self._log.request({
-            "request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status,
+            "request_id": request_id, "method": scope.get("method", "WEBSOCKET"), "path": scope["path"], "status": status,
             "ms": round((time.perf_counter() - start) * 1000, 2), "caller": scope.get("paddock.caller", "-"),
         })  # fmt: skip
 

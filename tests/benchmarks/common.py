@@ -37,14 +37,19 @@ def server(data_dir: Path, env: Mapping[str, str] | None = None, log: str = "err
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=clean)
     assert child.stdout
     try:
-        url = next(json.loads(line)["url"] for line in child.stdout if b'"serving"' in line)
+        url = next((json.loads(line)["url"] for line in child.stdout if b'"serving"' in line), None)
+        if url is None:
+            sys.exit("the server did not start")
         # The log goes on; somebody has to read it, or the pipe fills.
-        drain = subprocess.Popen(["cat"], stdin=child.stdout, stdout=subprocess.DEVNULL)
-        yield Child(url, child.pid)
+        with subprocess.Popen(["cat"], stdin=child.stdout, stdout=subprocess.DEVNULL):
+            try:
+                yield Child(url, child.pid)
+            finally:
+                child.send_signal(signal.SIGTERM)
+                child.wait()
     finally:
-        child.send_signal(signal.SIGTERM)
+        child.kill()
         child.wait()
-        drain.wait()
 
 
 @contextlib.contextmanager
