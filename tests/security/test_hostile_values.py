@@ -243,6 +243,13 @@ async def test_a_file_name_is_shown_as_json_that_no_browser_runs(target: Target,
     paths = ("datasets", f"tasks/{task.task_id}", "tasks", "rag/databases/main/documents", "event_logs")
     replies += [await target.ask("GET", f"{BASE}/{path}") for path in paths]
     replies.append(await target.ask("POST", f"{BASE}/rag/query", {"query": "herons"}))
+    preview = {
+        "file_content": "SGVyb25z",
+        "filename": name,
+        "data_processing_strategy": "s",
+        "chunk_strategy": "characters",
+    }
+    replies.append(await target.ask("POST", f"{BASE}/rag/databases/main/preview", {**preview}))
     for reply in replies:
         assert reply.status == 200, reply.body
         assert reply.headers["Content-Type"].startswith("application/json")

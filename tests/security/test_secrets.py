@@ -242,3 +242,33 @@ def ask_everything(url: str) -> list[bytes]:
                 found.append(reply.read() + str(reply.headers).encode())
                 connection.close()
     return found
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-No-Session": "1"}])
+async def test_an_upstream_that_repeats_the_key_in_the_middle_of_a_stream_does_not_make_it_known(
+    target: Target, upstream: FakeUpstream, headers: dict[str, str]
+) -> None:
+    upstream.plan = Plan(fail_after=1, error={"message": f"the key {STORED} was revoked", "type": "auth"})
+    await target.project(runtime=model(base_url=upstream.base_url, api_key=STORED))
+    body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    reply = await target.ask("POST", f"{BASE}/chat/completions", body, headers=headers)
+    assert b"was revoked" in reply.body
+    assert STORED.encode() not in reply.body
+    events = (await target.ask("GET", f"{BASE}/event_logs")).json()["events"]
+    detail = await target.ask("GET", f"{BASE}/event_logs/{events[0]['event_id']}")
+    assert STORED.encode() not in detail.body
+
+
+async def test_an_embedder_that_repeats_the_key_does_not_make_it_known(target: Target, upstream: FakeUpstream) -> None:
+    upstream.embedding_plan = Plan(status=401, error={"message": f"the key {STORED} is wrong", "type": "auth"})
+    database = {**DATABASE, "embedding_strategies": embedding(base_url=upstream.base_url, api_key=STORED)}
+    await target.project(rag={**PROJECT["rag"], "databases": [database]})
+    query = {"query": "x", "retrieval_strategy": "semantic"}
+    replies = [await target.ask("POST", f"{BASE}/rag/query", query), await target.ask("GET", f"{BASE}/rag/health")]
+    assert replies[0].status >= 400
+    await target.upload("a.txt", b"Herons wait at the weir.")
+    task = await target.process()
+    assert task.state == "FAILURE"
+    replies.append(await target.ask("GET", f"{BASE}/tasks/{task.task_id}"))
+    replies.append(await target.ask("GET", f"{BASE}/datasets"))
+    assert all(STORED.encode() not in reply.body for reply in replies)

@@ -125,11 +125,21 @@ async def chat(
     async with _send(http, target, ("POST", "/chat/completions"), msgspec.json.encode({**body, "stream": stream})) as reply:
         await check(reply, target)
         if not stream:
-            yield await reply.read()
+            yield _passed(await reply.read(), target)
             return
         await _check_stream(reply, target)
         async for piece in reply.chunks():
-            yield piece
+            yield _passed(piece, target)
+
+
+def _passed(piece: bytes, target: Target) -> bytes:
+    """Bytes for the caller: an error that is reported in them may repeat the key that it was about. What the model says is
+    left alone, because short keys ("ollama") are words; inside its text the quotes around "error" would be escaped."""
+    if b'"error"' in piece:
+        for secret in (target.api_key, target.organization):
+            if secret:
+                piece = piece.replace(secret.encode(), b"***")
+    return piece
 
 
 def _send(
@@ -281,7 +291,7 @@ async def _read_some(reply: HttpReply) -> bytes:
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
     """What an error reply says, with its status, type, code and param; a credential in its text is masked."""
-    fields = _error_fields(body)
+    fields = {name: _clean(value, target) for name, value in _error_fields(body).items()}
     if 300 <= status < 400:
         text = f"{target.where} answered {status}, a redirect, which is never followed: set base_url to the final address"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import mimetypes
@@ -19,7 +20,7 @@ from paddock.contracts.providers import Chunk, Source
 from paddock.contracts.rag import DatabasePath, PreviewChunk, PreviewReply, PreviewRequest
 from paddock.errors import FieldError, UnknownType, ValidationFailed
 from paddock.services.core import Core
-from paddock.services.dataset_files import DatasetFiles
+from paddock.services.dataset_files import DatasetFiles, clean_filename
 from paddock.services.ingest import ChunkChange, Ingest, Prepared
 from paddock.services.project_files import ProjectFiles
 from paddock.storage import is_hash
@@ -61,7 +62,7 @@ class Preview:
             if data.file_hash is not None or data.filename is None:
                 raise ValidationFailed.of([FieldError("file_content", "needs filename, and goes without file_hash")])
             with TemporaryDirectory(prefix="paddock-preview-") as folder:
-                yield written(Path(folder), data.file_content, data.filename)
+                yield await asyncio.to_thread(written, Path(folder), data.file_content, data.filename)
             return
         if data.dataset_id is None or data.file_hash is None or not is_hash(data.file_hash):
             raise ValidationFailed.of(
@@ -86,7 +87,7 @@ def written(folder: Path, content: str, filename: str) -> Source:
     path = folder / "file"
     path.write_bytes(data)
     mime = mimetypes.guess_type(filename)[0] or "application/octet-stream"
-    return Source(path=path, filename=filename[:255], mime=mime, size=len(data), sha256="")
+    return Source(path=path, filename=clean_filename(filename), mime=mime, size=len(data), sha256="")
 
 
 def reply_of(source: Source, prepared: Prepared) -> PreviewReply:
