@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Api, Download, Endpoint, Reply, parameter_plan, path_names
-from paddock.errors import PaddockError, TooLarge, Unauthenticated, UpstreamError, ValidationFailed
+from paddock.errors import PaddockError, RequestTimeout, TooLarge, Unauthenticated, UpstreamError, ValidationFailed
 
 REF = "#/components/schemas/{name}"
 
@@ -204,7 +204,7 @@ def _error_statuses(endpoint: Endpoint) -> dict[int, str]:
     if endpoint.params is not None or endpoint.data is not None:
         errors.append(ValidationFailed)
     if endpoint.data is not None:
-        errors.append(TooLarge)
+        errors += [RequestTimeout, TooLarge]
     found: dict[int, str] = {}
     for error in errors:
         status = 400 if error.status == 422 and endpoint.api == "openai" else error.status
