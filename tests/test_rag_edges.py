@@ -42,7 +42,9 @@ async def server(tmp_path: Path) -> AsyncIterator[RunningServer]:
         yield running
 
 
-@pytest.mark.parametrize("text", ["rag:\n", "rag:   # nothing yet\n", "rag:\n\n# the end\n", "rag:\n  databases:\n", "rag: {}\n"])
+@pytest.mark.parametrize(
+    "text", ["rag:\n", "rag:   # nothing yet\n", "rag:\n\n# the end\n", "rag:\n  databases:\n", "rag: {}\n"]
+)
 async def test_a_database_is_added_where_the_file_has_an_empty_key(
     server: RunningServer, tmp_path: Path, text: str
 ) -> None:
