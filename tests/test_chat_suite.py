@@ -30,7 +30,9 @@ class TestEcho(ChatModelSuite):
 class TestEchoScript:
     async def test_it_says_the_script_then_the_question(self) -> None:
         model = EchoModel(["first", Say(texts=["sec", "ond"])])
-        texts = [json.loads(await collect(model, make_call("hello")))["choices"][0]["message"]["content"] for _ in range(3)]
+        texts = [
+            json.loads(await collect(model, make_call("hello")))["choices"][0]["message"]["content"] for _ in range(3)
+        ]
         assert texts == ["first", "second", "hello"]
 
     async def test_tool_calls_reasoning_and_usage_are_told(self) -> None:
@@ -134,7 +136,10 @@ BROKEN: list[tuple[ChatModel, str]] = [
     (Spoiled(swap(b'"role":"assistant",', b"")), "a_stream_has_openais_shape"),
     (Spoiled(swap(b'"finish_reason":"stop"', b'"finish_reason":null')), "a_stream_has_openais_shape"),
     (Spoiled(swap(b"data:", b"event: x\ndata:")), "a_stream_has_openais_shape"),
-    (Spoiled(lambda body: body.replace(b"What", b"That") if body[:5] == b"data:" else body), "streaming_changes_only_the_form"),
+    (
+        Spoiled(lambda body: body.replace(b"What", b"That") if body[:5] == b"data:" else body),
+        "streaming_changes_only_the_form",
+    ),
     (Spoiled(swap(b'"choices":[],', b'"choices":[],"x":1,')), ""),
     (Spoiled(swap(b'"usage":{', b'"usage":null,"y":{')), "include_usage_ends_the_stream_with_usage"),
     (Forgetful(), "concurrent_calls_do_not_mix"),
@@ -268,7 +273,11 @@ UPSTREAM: list[tuple[type[Proxy], set[str]]] = [
 
 @pytest.mark.parametrize(("kind", "expected"), UPSTREAM)
 async def test_the_upstream_suite_sees_what_is_broken(kind: type[Proxy], expected: set[str]) -> None:
-    names = [name for name, _ in inspect.getmembers(UpstreamChatSuite, inspect.iscoroutinefunction) if name.startswith("test_")]
+    names = [
+        name
+        for name, _ in inspect.getmembers(UpstreamChatSuite, inspect.iscoroutinefunction)
+        if name.startswith("test_")
+    ]
     failed = set()
     for name in names:
         for given in parameters_of(getattr(UpstreamChatSuite, name)):

@@ -79,7 +79,10 @@ def test_a_manifest_names_what_the_project_file_has(example: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=ids)
 def test_each_file_belongs_to_exactly_one_dataset(example: Path) -> None:
     taken = [
-        path for one in loaded(example / "manifest.yaml")["datasets"] for glob in one["ingest"] for path in example.glob(glob)
+        path
+        for one in loaded(example / "manifest.yaml")["datasets"]
+        for glob in one["ingest"]
+        for path in example.glob(glob)
     ]
     assert sorted(taken) == files_of(example)
 
@@ -136,7 +139,9 @@ async def test_a_question_is_answered_from_the_right_file(
 ) -> None:
     found = await server.ask("POST", f"/v1/projects/shown/{example}/rag/query", {"query": question, "top_k": 3})
     results: list[dict[str, Json]] = found.json()["results"]
-    assert any(answer in " ".join(str(hit["content"]).split()) for hit in results if hit["metadata"]["filename"] == file)
+    assert any(
+        answer in " ".join(str(hit["content"]).split()) for hit in results if hit["metadata"]["filename"] == file
+    )
     body = {"messages": [{"role": "user", "content": question}]}
     reply = await server.ask("POST", f"/v1/projects/shown/{example}/chat/completions", body)
     assert answer in reply.json()["choices"][0]["message"]["content"]

@@ -37,7 +37,13 @@ HERD = "name: Bella\nbreed: Holstein\nmilk: 28 litres\n\nname: Rosa\nbreed: Jers
 
 def passage(number: int, content: str, filename: str = "farm.md") -> Passage:
     return Passage(
-        number=number, content=content, filename=filename, page=None, score=1 / number, chunk_id=f"c{number}", document_id="d"
+        number=number,
+        content=content,
+        filename=filename,
+        page=None,
+        score=1 / number,
+        chunk_id=f"c{number}",
+        document_id="d",
     )
 
 
@@ -58,7 +64,10 @@ class TestShape(ChatModelSuite):
 @pytest.mark.parametrize(
     ("question", "beginning"),
     [
-        ("How many litres of water does a dairy cow need a day?", "A lactating dairy cow drinks between 60 and 110 litres"),
+        (
+            "How many litres of water does a dairy cow need a day?",
+            "A lactating dairy cow drinks between 60 and 110 litres",
+        ),
         ("How much water does a sheep drink?", "Animal: Sheep; Water (litres/day): 8; Feed (kg): 2 [1]"),
         ("Why are goats milked twice?", "Goats must be milked twice a day because their udders are small. [2]"),
         ("When was the barn built?", "The barn was built in 1987 by Anna Berg. [2]"),
@@ -109,13 +118,23 @@ def test_a_question_without_content_gets_the_beginnings() -> None:
 
 def test_hostile_passages_take_no_time() -> None:
     start = time.process_time()
-    for text in ("." * 60_000, "Dr. " * 15_000, "[" * 60_000, "**" * 30_000, "a-\n" * 20_000, "| a " * 20_000, "a:" * 30_000):
+    for text in (
+        "." * 60_000,
+        "Dr. " * 15_000,
+        "[" * 60_000,
+        "**" * 30_000,
+        "a-\n" * 20_000,
+        "| a " * 20_000,
+        "a:" * 30_000,
+    ):
         answer("a b c", [passage(1, text)])
     assert time.process_time() - start < 5  # each took minutes when its cost was quadratic
 
 
 async def test_it_streams_word_by_word() -> None:
-    call = ChatCall(body={"messages": [{"role": "user", "content": "Who built the barn?"}]}, stream=True, sources=SOURCES)
+    call = ChatCall(
+        body={"messages": [{"role": "user", "content": "Who built the barn?"}]}, stream=True, sources=SOURCES
+    )
     deltas = [event["choices"][0]["delta"] for event in sse_events(await collect(ExtractiveModel(), call))[:-1]]
     assert [delta["content"] for delta in deltas if delta.get("content")][:3] == ["The ", "barn ", "was "]
 
@@ -148,7 +167,9 @@ async def test_stop_ends_the_answer(stream: bool) -> None:
 
 
 async def test_harmless_sampling_fields_are_accepted() -> None:
-    call = make_call(temperature=0.2, top_p=0.5, top_k=3, seed=1, presence_penalty=1, user="me", n=1, tools=[], logprobs=False)
+    call = make_call(
+        temperature=0.2, top_p=0.5, top_k=3, seed=1, presence_penalty=1, user="me", n=1, tools=[], logprobs=False
+    )
     assert content_of(await collect(ExtractiveModel(), call), stream=False)
 
 

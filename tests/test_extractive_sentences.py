@@ -45,7 +45,10 @@ def test_a_lead_in_may_be_a_paragraph_of_its_own() -> None:
 
 
 def test_rows_of_a_table_carry_the_names_of_its_columns() -> None:
-    assert texts("| Animal | Water |\n|---|---:|\n| Cow | 100 |\n| Sheep | |") == ["Animal: Cow; Water: 100", "Animal: Sheep"]
+    assert texts("| Animal | Water |\n|---|---:|\n| Cow | 100 |\n| Sheep | |") == [
+        "Animal: Cow; Water: 100",
+        "Animal: Sheep",
+    ]
 
 
 def test_lines_of_names_and_values_are_one_record() -> None:

@@ -18,7 +18,9 @@ Visitors of the harbour museum love the red lightship, and children love the red
 Head of state visits are rare. The head of state visited the old lighthouse keeper once. Does the lighthouse keeper still
 live there? The lighthouse keeper moved away because the ladder was dangerous, and nobody replaced him. Ladder rungs rust.
 """
-COWS = "Cows drink water. Cows eat grass. Grass needs water and rain. Rain falls on grass and cows alike, says the farmer."
+COWS = (
+    "Cows drink water. Cows eat grass. Grass needs water and rain. Rain falls on grass and cows alike, says the farmer."
+)
 KEYWORD_SAMPLES = {
     "prose": sample(PROSE, "harbour museum"),
     "cows": Sample(Chunk(text=COWS), Document(text="Cows and cows and cows. " * 200 + COWS), "grass"),
@@ -73,7 +75,9 @@ class TestHeadings(ExtractorSuite):
     samples: ClassVar = {
         "whole": sample(text, "Farm", sections=sections),
         "marked": sample(text, "Animals"),
-        "cows": Sample(Chunk(text=text[33:], start=33, end=len(text)), Document(text=text, sections=sections), "Farm > Animals"),
+        "cows": Sample(
+            Chunk(text=text[33:], start=33, end=len(text)), Document(text=text, sections=sections), "Farm > Animals"
+        ),
     }
     options: ClassVar = [
         Option("max_level", 1, "cows"),
@@ -89,7 +93,9 @@ class TestHeadings(ExtractorSuite):
 
 
 class TestLinks(ExtractorSuite):
-    samples: ClassVar = {"links": sample("See https://docs.example.org/a?b=c, or write to Bob@example.com.", "docs.example.org")}
+    samples: ClassVar = {
+        "links": sample("See https://docs.example.org/a?b=c, or write to Bob@example.com.", "docs.example.org")
+    }
     options: ClassVar = [
         Option("extract_urls", False, "links"),
         Option("extract_emails", False, "links"),
@@ -107,7 +113,8 @@ class TestLinks(ExtractorSuite):
 class TestPaths(ExtractorSuite):
     samples: ClassVar = {
         "paths": sample(
-            "Edit /etc//app/../app.conf and C:\\Temp\\.\\x.log; see https://example.org/a/b, s3://Bucket/k//v.", "/etc/app.conf"
+            "Edit /etc//app/../app.conf and C:\\Temp\\.\\x.log; see https://example.org/a/b, s3://Bucket/k//v.",
+            "/etc/app.conf",
         )
     }
     options: ClassVar = [
@@ -223,7 +230,9 @@ class TestYake(ExtractorSuite):
 
 
 class TestTables(ExtractorSuite):
-    text = "Prices:\n\n| Ticket | Day | Price |\n|---|---|---|\n| Adult | Monday | 9 |\n| | Sunday | 13 |\n\nThat is all."
+    text = (
+        "Prices:\n\n| Ticket | Day | Price |\n|---|---|---|\n| Adult | Monday | 9 |\n| | Sunday | 13 |\n\nThat is all."
+    )
     rows: ClassVar = [["Ticket", "Day", "Price"], ["Adult", "Monday", "9"], ["Child", "Sunday", "4"]]
     samples: ClassVar = {
         "bars": sample(text, "Adult"),

@@ -18,7 +18,9 @@ from paddock.errors import ValidationFailed
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)  # a Wednesday
 
 
-def run(name: str, text: str, document: Document | None = None, chunk: Chunk | None = None, **config: Json) -> dict[str, Json]:
+def run(
+    name: str, text: str, document: Document | None = None, chunk: Chunk | None = None, **config: Json
+) -> dict[str, Json]:
     extractor: Extractor = next(item for item in builtin_extractors() if item.name == name)
     if name == "DateTimeExtractor":
         extractor = DateTimeExtractor(lambda: NOW)
@@ -27,7 +29,9 @@ def run(name: str, text: str, document: Document | None = None, chunk: Chunk | N
 
 
 def test_statistics_count_words_sentences_and_layout() -> None:
-    found = run("ContentStatisticsExtractor", "One two three. Four?\n\n- five\n- six 7\n", include_sentiment_indicators=True)
+    found = run(
+        "ContentStatisticsExtractor", "One two three. Four?\n\n- five\n- six 7\n", include_sentiment_indicators=True
+    )
     assert found["word_count"] == 6
     assert found["sentence_count"] == 3
     assert (found["line_count"], found["paragraph_count"], found["list_items"]) == (4, 2, 2)
@@ -49,9 +53,18 @@ def test_a_chunk_without_words_has_counts_alone() -> None:
 
 
 def test_abbreviations_and_numbers_do_not_end_a_sentence() -> None:
-    text = "Dr. Voss came at 3.30 p.m. on Monday. He paid approx. 4.50 euros! \"Really?\" Yes"
-    assert list(sentences("1. Touching\n\nMind the paint.\n2. It is wet.")) == ["1. Touching", "Mind the paint.", "2. It is wet."]
-    assert list(sentences(text)) == ["Dr. Voss came at 3.30 p.m. on Monday.", "He paid approx. 4.50 euros!", '"Really?"', "Yes"]
+    text = 'Dr. Voss came at 3.30 p.m. on Monday. He paid approx. 4.50 euros! "Really?" Yes'
+    assert list(sentences("1. Touching\n\nMind the paint.\n2. It is wet.")) == [
+        "1. Touching",
+        "Mind the paint.",
+        "2. It is wet.",
+    ]
+    assert list(sentences(text)) == [
+        "Dr. Voss came at 3.30 p.m. on Monday.",
+        "He paid approx. 4.50 euros!",
+        '"Really?"',
+        "Yes",
+    ]
 
 
 def test_a_chunk_knows_the_headings_above_it() -> None:
@@ -111,7 +124,9 @@ def test_a_config_that_extracts_nothing_is_warned_about() -> None:
 
 def test_options_of_older_files_are_accepted_with_a_warning() -> None:
     known = {item.name: item for item in builtin_extractors()}
-    assert known["ContentStatisticsExtractor"].configure("ContentStatisticsExtractor", {"include_language": True}).warnings
+    assert (
+        known["ContentStatisticsExtractor"].configure("ContentStatisticsExtractor", {"include_language": True}).warnings
+    )
     assert known["YAKEExtractor"].configure("YAKEExtractor", {"extractor_type": "yake"}).warnings
 
 
@@ -211,7 +226,9 @@ def test_month_comes_first_only_where_the_config_says_so() -> None:
 
 
 def test_relative_dates_count_from_now() -> None:
-    text = "Yesterday, the day after tomorrow, last Friday, next Monday, next week, last year, 3 weeks ago, in two months."
+    text = (
+        "Yesterday, the day after tomorrow, last Friday, next Monday, next week, last year, 3 weeks ago, in two months."
+    )
     found = run("DateTimeExtractor", text)
     assert found["relative_dates"] == [
         "2026-11-17", "2026-11-20", "2026-11-13", "2026-11-23", "2026-11-23", "2025-01-01", "2026-10-28", "2027-01-18",
@@ -263,8 +280,14 @@ def test_nearly_equal_phrases_are_told_once() -> None:
 
 def test_a_table_has_four_forms() -> None:
     text = "| Kind | Price |\n|---|--:|\n| Adult \\| one | 9 |\n| Child | 4 |\n"
-    forms = {form: run("TableExtractor", text, output_format=form)["tables"][0] for form in ("dict", "list", "csv", "markdown")}
-    assert msgspec.json.decode(forms["dict"]) == [{"Kind": "Adult | one", "Price": "9"}, {"Kind": "Child", "Price": "4"}]
+    forms = {
+        form: run("TableExtractor", text, output_format=form)["tables"][0]
+        for form in ("dict", "list", "csv", "markdown")
+    }
+    assert msgspec.json.decode(forms["dict"]) == [
+        {"Kind": "Adult | one", "Price": "9"},
+        {"Kind": "Child", "Price": "4"},
+    ]
     assert msgspec.json.decode(forms["list"]) == [["Kind", "Price"], ["Adult | one", "9"], ["Child", "4"]]
     assert forms["csv"] == "Kind,Price\nAdult | one,9\nChild,4\n"
     assert forms["markdown"] == "| Kind | Price |\n| --- | --- |\n| Adult \\| one | 9 |\n| Child | 4 |"
@@ -285,7 +308,9 @@ def test_merged_cells_repeat_what_they_say() -> None:
 
 
 def test_paths_inside_web_addresses_are_not_files() -> None:
-    found = run("PathExtractor", "https://example.org/etc/passwd and ~/notes.txt, ./a/b.c and \\\\host\\share\\x.doc 1/2")
+    found = run(
+        "PathExtractor", "https://example.org/etc/passwd and ~/notes.txt, ./a/b.c and \\\\host\\share\\x.doc 1/2"
+    )
     assert found["file_paths"] == ["\\\\host\\share\\x.doc", "~/notes.txt", "a/b.c"]
     assert found["url_paths"] == ["/etc/passwd"]
 
@@ -296,7 +321,9 @@ def test_s3_locations_have_one_form() -> None:
 
 
 def test_a_summary_is_made_of_the_text_s_own_sentences() -> None:
-    text = "Cows give milk. Milk becomes cheese. Rain fell. Cheese needs milk and salt. The bus was late. Milk is white."
+    text = (
+        "Cows give milk. Milk becomes cheese. Rain fell. Cheese needs milk and salt. The bus was late. Milk is white."
+    )
     for algorithm in ("textrank", "lsa", "luhn", "lexrank"):
         found = run("SummaryExtractor", text, algorithm=algorithm, summary_sentences=2)
         chosen = list(sentences(found["summary"]))

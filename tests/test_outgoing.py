@@ -104,7 +104,9 @@ class TestExchange:
             with pytest.raises(ProviderUnavailable, match="more than 10 bytes"):
                 await reply.read(10)
 
-    async def test_a_redirect_is_returned_and_not_followed(self, client: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_a_redirect_is_returned_and_not_followed(
+        self, client: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         upstream.plan = Plan(status=302, headers={"Location": "http://169.254.169.254/latest"})
         async with client.send("POST", f"{upstream.base_url}/chat/completions", body=CHAT) as reply:
             assert (reply.status, reply.headers["Location"]) == (302, "http://169.254.169.254/latest")
@@ -198,7 +200,9 @@ class TestErrors:
         assert isinstance(error, ProviderUnavailable)
         assert "nowhere.example:80 has no address" in error.message
 
-    async def test_tls_with_a_server_without_is_unavailable(self, client: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_tls_with_a_server_without_is_unavailable(
+        self, client: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         error = await failure(client, f"https://127.0.0.1:{upstream.port}/")
         assert isinstance(error, ProviderUnavailable)
         assert "TLS" in error.message
@@ -236,14 +240,18 @@ class TestErrors:
         async with asyncio.timeout(10):
             await upstream.requests[0].gone.wait()
 
-    async def test_a_body_that_takes_too_long_is_a_timeout(self, client: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_a_body_that_takes_too_long_is_a_timeout(
+        self, client: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         upstream.plan = Plan(hold_after=1)
         body = b'{"model": "m", "messages": [], "stream": true}'
         with pytest.raises(UpstreamTimeout):
             async with client.send("POST", f"{upstream.base_url}/chat/completions", body=body, timeout=0.2) as reply:
                 await reply.read()
 
-    async def test_no_message_holds_what_the_address_holds(self, client: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_no_message_holds_what_the_address_holds(
+        self, client: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         errors = [await failure(client, "http://user:s3cret@example.com/"), await failure(client, "http://s3cret\\@x/")]
         await upstream.stop()
         errors.append(await failure(client, f"{upstream.base_url}/models?key=s3cret"))
@@ -270,7 +278,9 @@ class TestNames:
             *(["::1"], ["::ffff:127.0.0.1"], ["fe80::1%1"]),
         ],
     )
-    async def test_a_name_with_a_forbidden_address_is_refused(self, addresses: list[str], upstream: FakeUpstream) -> None:
+    async def test_a_name_with_a_forbidden_address_is_refused(
+        self, addresses: list[str], upstream: FakeUpstream
+    ) -> None:
         client = OutgoingClient([upstream.allow], resolve=self.answers(addresses))
         error = await failure(client, f"http://innocent.example:{upstream.port}/v1/models")
         await client.close()

@@ -97,7 +97,9 @@ def test_credentials_in_an_address_are_refused_without_showing_them() -> None:
     assert "s3cret" not in caught.value.message
 
 
-@pytest.mark.parametrize("entry", ["127.0.0.1", "http://127.0.0.1:1", "*:80", "::1:80", "127.0.0.1:", "10.0.0.0/8:80", "a:70000"])
+@pytest.mark.parametrize(
+    "entry", ["127.0.0.1", "http://127.0.0.1:1", "*:80", "::1:80", "127.0.0.1:", "10.0.0.0/8:80", "a:70000"]
+)
 def test_an_entry_that_is_not_host_and_port_names_the_setting(entry: str) -> None:
     with pytest.raises(ValidationFailed) as caught:
         check_url("https://example.com/", [entry])

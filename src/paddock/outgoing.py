@@ -36,7 +36,9 @@ _URL = re.compile(
     r"(?:[/?][!\"$-\[\]-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
-_ALLOWED = re.compile(r"(?P<host>\[[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})", re.ASCII)
+_ALLOWED = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})", re.ASCII
+)
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _CACHED = 512  # checked addresses kept; a server talks to few
 
@@ -147,13 +149,17 @@ def parse_allow(allow: Sequence[str]) -> frozenset[str]:
     return frozenset(keys)
 
 
-def refusal(origin: Origin, address: Address, allowed: frozenset[str], field: str = "base_url") -> ValidationFailed | None:
+def refusal(
+    origin: Origin, address: Address, allowed: frozenset[str], field: str = "base_url"
+) -> ValidationFailed | None:
     """Why `origin` may not be reached at `address`, or None if it may."""
     kind = verdict(address)
     if kind == "public" or (kind == "private" and origin.key in allowed):
         return None
     if kind == "never":
-        reason = f"{origin.key} is a link-local, multicast, reserved or metadata address: paddock never connects to those"
+        reason = (
+            f"{origin.key} is a link-local, multicast, reserved or metadata address: paddock never connects to those"
+        )
     else:
         reason = f"{origin.key} is a loopback or private address: add it to the setting {SETTING} to permit it"
     return ValidationFailed.of([FieldError(field, reason)])

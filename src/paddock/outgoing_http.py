@@ -69,7 +69,9 @@ class CheckedResolver(AbstractResolver):
 
 async def system_addresses(host: str) -> Sequence[str]:
     """What the system's resolver says, each address once."""
-    infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    infos = await asyncio.get_running_loop().getaddrinfo(
+        host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    )
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 

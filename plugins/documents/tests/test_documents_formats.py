@@ -87,9 +87,7 @@ def test_blank_pages_keep_the_numbers_of_the_others_and_are_told(read: Read) -> 
 
 def test_a_scan_says_what_to_do(read: Read) -> None:
     for type_name in ("DocumentParser", "PDFParser_PyPDF2", "PDFParser_LlamaIndex"):
-        with pytest.raises(
-            ValidationFailed, match="has no text layer: it is a scan, or empty"
-        ):
+        with pytest.raises(ValidationFailed, match="has no text layer: it is a scan, or empty"):
             read(type_name, "a.pdf", scanned_pdf())
 
 

@@ -45,7 +45,9 @@ def source(upstream: FakeUpstream, http: OutgoingClient) -> OllamaSource:
 
 class TestChat:
     @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
-    async def test_the_address_may_end_in_v1_or_not(self, http: OutgoingClient, upstream: FakeUpstream, end: str) -> None:
+    async def test_the_address_may_end_in_v1_or_not(
+        self, http: OutgoingClient, upstream: FakeUpstream, end: str
+    ) -> None:
         model = OllamaChat(http, OllamaSettings(base_url=f"{upstream.root}{end}"))
         await collect(model, make_call(model="qwen3"))
         call = make_call(model="qwen3")
@@ -64,7 +66,12 @@ class TestChat:
         ],
     )
     async def test_reasoning_is_asked_for_in_ollamas_way(
-        self, http: OutgoingClient, upstream: FakeUpstream, think: bool | None, fields: dict[str, Any], sent: dict[str, Any]
+        self,
+        http: OutgoingClient,
+        upstream: FakeUpstream,
+        think: bool | None,
+        fields: dict[str, Any],
+        sent: dict[str, Any],
     ) -> None:
         call = make_call(model="qwen3", **fields)
         call.think = think
@@ -72,9 +79,13 @@ class TestChat:
         body = upstream.requests[0].body
         assert {name: value for name, value in body.items() if name not in ("model", "messages", "stream")} == sent
 
-    async def test_a_model_that_is_not_there_tells_the_command(self, http: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_a_model_that_is_not_there_tells_the_command(
+        self, http: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         with pytest.raises(ModelNotFound, match="ollama pull mistral"):
-            await collect(OllamaChat(http, OllamaSettings(base_url=upstream.root)), make_call(model="mistral", stream=True))
+            await collect(
+                OllamaChat(http, OllamaSettings(base_url=upstream.root)), make_call(model="mistral", stream=True)
+            )
 
     async def test_another_404_stays_what_it_is(self, http: OutgoingClient, upstream: FakeUpstream) -> None:
         upstream.plan = Plan(status=404, error={"message": "no such route"})
@@ -88,10 +99,14 @@ class TestChat:
         self, http: OutgoingClient, upstream: FakeUpstream, field: str, value: object
     ) -> None:
         with pytest.raises(BadRequest, match=field):
-            await collect(OllamaChat(http, OllamaSettings(base_url=upstream.root)), make_call(**{field: cast("Any", value)}))
+            await collect(
+                OllamaChat(http, OllamaSettings(base_url=upstream.root)), make_call(**{field: cast("Any", value)})
+            )
         assert not upstream.requests
 
-    async def test_the_key_of_the_settings_goes_to_their_server_only(self, http: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_the_key_of_the_settings_goes_to_their_server_only(
+        self, http: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         call = make_call(model="qwen3")
         call.base_url = upstream.root
         await collect(OllamaChat(http, OllamaSettings(api_key="k")), call)
@@ -113,7 +128,9 @@ class TestSource:
             await source.catalogue()
         assert (await source.health()).status == "unhealthy"
 
-    @pytest.mark.parametrize("plan", [Plan(status=500, error="broken"), Plan(html="<p>hi</p>"), Plan(body=b'{"models": 7}')])
+    @pytest.mark.parametrize(
+        "plan", [Plan(status=500, error="broken"), Plan(html="<p>hi</p>"), Plan(body=b'{"models": 7}')]
+    )
     async def test_a_server_that_is_not_ollama_is_unavailable(
         self, source: OllamaSource, upstream: FakeUpstream, plan: Plan
     ) -> None:
@@ -199,7 +216,9 @@ class TestEmbedder:
         assert all(vectors.shape == (1, 128) for vectors in found)
         assert [request.path for request in upstream.requests].count("/api/pull") == 1
 
-    async def test_without_auto_pull_the_command_is_told(self, embedder: OllamaEmbedder, upstream: FakeUpstream) -> None:
+    async def test_without_auto_pull_the_command_is_told(
+        self, embedder: OllamaEmbedder, upstream: FakeUpstream
+    ) -> None:
         upstream.registry["nomic"] = 10
         with pytest.raises(ModelNotFound, match="ollama pull nomic"):
             await embedder.embed(["a"], self.config(embedder, auto_pull=False), "document")
@@ -233,4 +252,6 @@ def test_the_plugin_declares_its_section() -> None:
 def test_importing_the_plugin_loads_no_heavy_library() -> None:
     heavy = ("aiohttp", "numpy", "httpx", "pydantic", "ollama", "litestar")
     code = f"import sys, paddock_ollama; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -65,7 +65,9 @@ class TestReasoning:
              {"chat_template_kwargs": {"enable_thinking": True, "x": 1}}),
         ],
     )  # fmt: skip
-    def test_other_servers_get_the_switch_of_the_template(self, model: OpenAIChat, call: ChatCall, sent: dict[str, Any]) -> None:
+    def test_other_servers_get_the_switch_of_the_template(
+        self, model: OpenAIChat, call: ChatCall, sent: dict[str, Any]
+    ) -> None:
         body = model.body(call, OTHER)
         assert {name: value for name, value in body.items() if name not in ("model", "messages")} == sent
 
@@ -99,7 +101,9 @@ class TestReasoning:
 
 
 class TestCredentials:
-    async def test_the_key_of_the_settings_goes_to_their_server(self, model: OpenAIChat, upstream: FakeUpstream) -> None:
+    async def test_the_key_of_the_settings_goes_to_their_server(
+        self, model: OpenAIChat, upstream: FakeUpstream
+    ) -> None:
         await collect(model, make_call())
         assert upstream.requests[0].headers["Authorization"] == f"Bearer {KEY}"
         assert upstream.requests[0].headers["OpenAI-Organization"] == "org-1"
@@ -112,7 +116,9 @@ class TestCredentials:
         await collect(model, call)
         assert upstream.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
-    async def test_another_server_never_gets_the_key_of_the_settings(self, http: OutgoingClient, upstream: FakeUpstream) -> None:
+    async def test_another_server_never_gets_the_key_of_the_settings(
+        self, http: OutgoingClient, upstream: FakeUpstream
+    ) -> None:
         model = OpenAIChat(http, OpenAISettings(api_key=KEY, organization="org-1"))
         call = make_call()
         call.base_url = upstream.base_url
@@ -140,7 +146,9 @@ class TestCredentials:
         assert caught.value.message == "bad key *** [31m"
 
     @pytest.mark.parametrize("key", ["a\r\nX-Evil: 1", "ä", "a\x00"])
-    async def test_a_key_that_no_header_can_hold_is_refused(self, model: OpenAIChat, upstream: FakeUpstream, key: str) -> None:
+    async def test_a_key_that_no_header_can_hold_is_refused(
+        self, model: OpenAIChat, upstream: FakeUpstream, key: str
+    ) -> None:
         call = make_call()
         call.api_key = key
         with pytest.raises(ValidationFailed, match="api_key"):
@@ -164,7 +172,10 @@ class TestErrors:
             (Plan(status=500, body=b'{"detail": [{"loc": ["body"], "msg": "bad"}]}'), '[{"loc":["body"],"msg":"bad"}]'),
             (Plan(status=500, body=b"out of memory", headers={"Content-Type": "text/plain"}), "Error): out of memory"),
             (Plan(status=503, body=b""), "(Service Unavailable) without an explanation"),
-            (Plan(status=302, headers={"Location": "http://elsewhere.example/"}), "a redirect, which is never followed"),
+            (
+                Plan(status=302, headers={"Location": "http://elsewhere.example/"}),
+                "a redirect, which is never followed",
+            ),
             (Plan(html="<title>Router &amp; login</title>"), "a web page instead of JSON"),
             (Plan(status=500, html="<script>x()</script><p>No <b>luck</b></p>"), "No luck"),
         ],
@@ -236,7 +247,9 @@ class TestCatalogue:
         with pytest.raises(ProviderUnavailable, match=r"openai\.api_key"):
             await model.models()
 
-    async def test_a_catalogue_that_is_forbidden_is_unavailable(self, model: OpenAIChat, upstream: FakeUpstream) -> None:
+    async def test_a_catalogue_that_is_forbidden_is_unavailable(
+        self, model: OpenAIChat, upstream: FakeUpstream
+    ) -> None:
         upstream.plan = Plan(status=401, error={"message": "no"})
         with pytest.raises(ProviderUnavailable, match="can't be listed: no"):
             await model.models()
@@ -259,7 +272,9 @@ class TestEmbedder:
         assert (await embedder.embed(["a"], self.config(embedder, max_retries=3), "query")).shape == (1, 8)
         assert len(upstream.requests) == 4
 
-    async def test_after_the_last_retry_the_error_is_told(self, embedder: OpenAIEmbedder, upstream: FakeUpstream) -> None:
+    async def test_after_the_last_retry_the_error_is_told(
+        self, embedder: OpenAIEmbedder, upstream: FakeUpstream
+    ) -> None:
         upstream.embedding_plan = Plan(status=429, error={"message": "slow down"}, headers={"Retry-After": "0"})
         with pytest.raises(UpstreamError, match="slow down"):
             await embedder.embed(["a"], self.config(embedder, max_retries=1), "query")
@@ -279,7 +294,9 @@ class TestEmbedder:
         with pytest.raises(ValidationFailed, match="vectors of 8 numbers"):
             await embedder.embed(["a"], self.config(embedder, dimension=9), "query")
 
-    async def test_new_models_are_asked_for_shorter_vectors(self, embedder: OpenAIEmbedder, upstream: FakeUpstream) -> None:
+    async def test_new_models_are_asked_for_shorter_vectors(
+        self, embedder: OpenAIEmbedder, upstream: FakeUpstream
+    ) -> None:
         config = self.config(embedder, model="text-embedding-3-small", dimension=5)
         assert (await embedder.embed(["a"], config, "query")).shape == (1, 5)
         assert upstream.requests[0].body["dimensions"] == 5
@@ -296,15 +313,20 @@ class TestEmbedder:
         b'{"data": [{"index": 0, "embedding": [1, 1e999]}, {"index": 1, "embedding": [1, 2]}]}',
         b"{}", b"[1", b"\xff",
     ])  # fmt: skip
-    async def test_a_wrong_reply_is_refused(self, embedder: OpenAIEmbedder, upstream: FakeUpstream, body: bytes) -> None:
+    async def test_a_wrong_reply_is_refused(
+        self, embedder: OpenAIEmbedder, upstream: FakeUpstream, body: bytes
+    ) -> None:
         upstream.embedding_plan = Plan(body=body)
         with pytest.raises((ProviderUnavailable, UpstreamError)):
             await embedder.embed(["a", "b"], self.config(embedder, max_retries=0), "query")
 
     @pytest.mark.parametrize(
-        ("field", "value"), [("batch_size", 2049), ("batch_size", 0), ("timeout", 0), ("model", ""), ("max_retries", -1)]
+        ("field", "value"),
+        [("batch_size", 2049), ("batch_size", 0), ("timeout", 0), ("model", ""), ("max_retries", -1)],
     )
-    def test_values_out_of_bounds_are_refused_by_name(self, embedder: OpenAIEmbedder, field: str, value: object) -> None:
+    def test_values_out_of_bounds_are_refused_by_name(
+        self, embedder: OpenAIEmbedder, field: str, value: object
+    ) -> None:
         with pytest.raises(ValidationFailed) as caught:
             embedder.configure("OpenAIEmbedder", {field: value})
         assert caught.value.errors[0].field == field
@@ -317,4 +339,6 @@ def test_the_plugin_declares_its_section() -> None:
 def test_importing_the_plugin_loads_no_heavy_library() -> None:
     heavy = ("aiohttp", "numpy", "httpx", "pydantic", "litestar")
     code = f"import sys, paddock_openai; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

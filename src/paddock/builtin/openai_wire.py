@@ -122,7 +122,9 @@ async def chat(
     Closing the iterator closes the connection, which cancels the work upstream. Raises before the first piece:
     UpstreamError, ProviderUnavailable, UpstreamTimeout, ValidationFailed (an address that may not be reached).
     """
-    async with _send(http, target, ("POST", "/chat/completions"), msgspec.json.encode({**body, "stream": stream})) as reply:
+    async with _send(
+        http, target, ("POST", "/chat/completions"), msgspec.json.encode({**body, "stream": stream})
+    ) as reply:
         await check(reply, target)
         if not stream:
             yield _passed(await reply.read(), target)
@@ -221,7 +223,9 @@ async def embeddings(
         found = decoded(await reply.read(), _Embeddings, target).data
     found.sort(key=lambda item: item.index)
     if [item.index for item in found] != list(range(len(texts))):
-        raise ProviderUnavailable(f"{target.where} returned {len(found)} vectors for {len(texts)} texts: check the model")
+        raise ProviderUnavailable(
+            f"{target.where} returned {len(found)} vectors for {len(texts)} texts: check the model"
+        )
     if len({len(item.embedding) for item in found}) > 1:
         raise ProviderUnavailable(f"{target.where} returned vectors of different lengths: check the model")
     return np.array([item.embedding for item in found], dtype=np.float32)
@@ -293,7 +297,9 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, target: Targe
     """What an error reply says, with its status, type, code and param; a credential in its text is masked."""
     fields = {name: _clean(value, target) for name, value in _error_fields(body).items()}
     if 300 <= status < 400:
-        text = f"{target.where} answered {status}, a redirect, which is never followed: set base_url to the final address"
+        text = (
+            f"{target.where} answered {status}, a redirect, which is never followed: set base_url to the final address"
+        )
     else:
         text = fields.get("message") or _unstructured(status, headers, body, target)
     retry_after = headers.get("Retry-After", "")

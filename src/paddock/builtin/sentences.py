@@ -49,7 +49,9 @@ def sentences_of(text: str) -> list[Sentence]:
         lines = [line.strip() for line in block.split("\n") if line.strip()]
         if lines and (heading := _HEADING.fullmatch(lines[0])):
             level = len(heading[1])
-            headings = {other: title for other, title in headings.items() if other < level} | {level: _plain(heading[2])}
+            headings = {other: title for other, title in headings.items() if other < level} | {
+                level: _plain(heading[2])
+            }
             lines = lines[1:]
         lead = found[-1].text if found and found[-1].text.endswith(":") else ""
         found += [

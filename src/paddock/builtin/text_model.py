@@ -54,7 +54,9 @@ def text_of(content: Json) -> str:
         return ""
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise BadRequest("messages: the content of a message is a string or a list of parts")
-    return "\n".join(part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str))
+    return "\n".join(
+        part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
 
 
 def messages_of(body: Mapping[str, Json]) -> list[dict[str, Json]]:
@@ -90,7 +92,10 @@ class Bounds:
             shown = self._count(shown)
             self.finish = self.finish or "stop"
             return shown
-        keep = max((size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])), default=0)
+        keep = max(
+            (size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])),
+            default=0,
+        )
         split = len(self._held) - keep
         shown, self._held = self._held[:split], self._held[split:]
         return self._count(shown)
@@ -153,7 +158,9 @@ class TextModel(ChatModel):
         for field, unfit in self.refused.items():
             value = call.body.get(field)
             if value is not None and unfit(value):
-                raise BadRequest(f"{field}: the model {self.name} can't do this; leave the field out or ask another model")
+                raise BadRequest(
+                    f"{field}: the model {self.name} can't do this; leave the field out or ask another model"
+                )
         for field in sorted(call.options):
             if call.options[field] is not None:
                 raise BadRequest(f"{field}: the model {self.name} has no such option; leave it out")
@@ -204,7 +211,11 @@ class _Answer:
         body = call.body
         self._call = call
         self._usage = usage
-        self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.get("model", "")}
+        self._head = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": body.get("model", ""),
+        }
         self._prompt_tokens = sum(
             MESSAGE_OVERHEAD + estimate_tokens(text_of(message.get("content"))) for message in messages_of(body)
         )

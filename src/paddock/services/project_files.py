@@ -126,7 +126,9 @@ class ProjectFiles:
     def _namespaces(self) -> Names:
         if not self._root.is_dir():
             return []
-        return sorted(folder.name for folder in self._root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        return sorted(
+            folder.name for folder in self._root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+        )
 
     async def list(self, namespace: str) -> list[LoadedProject]:
         """The projects of a namespace by name; none when the namespace is unknown. Raises BadName."""

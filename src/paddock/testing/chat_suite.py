@@ -24,7 +24,9 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arg
 ERRORS = (400, 401, 403, 404, 422, 429, 500, 503)
 
 
-def make_call(question: str = "What is a cow?", *, stream: bool = False, model: str = "fake-model", **fields: Json) -> ChatCall:
+def make_call(
+    question: str = "What is a cow?", *, stream: bool = False, model: str = "fake-model", **fields: Json
+) -> ChatCall:
     """A call with one question; `fields` go into the body."""
     return ChatCall(body={"model": model, "messages": [{"role": "user", "content": question}], **fields}, stream=stream)
 
@@ -120,8 +122,12 @@ class ChatModelSuite:
         assert chunks[-1].usage is not None
         assert all(chunk.usage is None for chunk in chunks[:-1])
 
-    @pytest.mark.parametrize(("field", "value"), [("tools", [WEATHER]), ("response_format", {"type": "json_object"}), ("n", 2)])
-    async def test_a_demanding_field_is_honoured_or_refused_by_name(self, model: ChatModel, field: str, value: Json) -> None:
+    @pytest.mark.parametrize(
+        ("field", "value"), [("tools", [WEATHER]), ("response_format", {"type": "json_object"}), ("n", 2)]
+    )
+    async def test_a_demanding_field_is_honoured_or_refused_by_name(
+        self, model: ChatModel, field: str, value: Json
+    ) -> None:
         """If this fails, a field was refused without its name. (That it is not ignored, only the provider's tests can tell.)"""
         refusal = ""
         try:
@@ -243,7 +249,9 @@ class UpstreamChatSuite(ChatModelSuite):
         upstream.plan = self.plan(before_headers=asyncio.Event())
         await self._leave(model, upstream, "headers", stream=True)
 
-    async def test_leaving_before_the_first_token_cancels_upstream(self, model: ChatModel, upstream: FakeUpstream) -> None:
+    async def test_leaving_before_the_first_token_cancels_upstream(
+        self, model: ChatModel, upstream: FakeUpstream
+    ) -> None:
         """If this fails, the upstream works on for nobody after its headers."""
         upstream.plan = self.plan(before_first=asyncio.Event())
         await self._leave(model, upstream, "first token", stream=True)

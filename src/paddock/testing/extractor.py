@@ -137,7 +137,9 @@ class ExtractorSuite:
         alone = [extractor.extract(given.chunk, given.document, config) for given, config in jobs]
         with ThreadPoolExecutor(4) as pool:
             futures = [
-                pool.submit(extractor.extract, given.chunk, given.document, config) for _ in range(10) for given, config in jobs
+                pool.submit(extractor.extract, given.chunk, given.document, config)
+                for _ in range(10)
+                for given, config in jobs
             ]
             assert [future.result() for future in futures] == alone * 10
 
@@ -177,7 +179,9 @@ class ExtractorSuite:
             try:
                 extractor.configure(declared.name, raw)
             except ValidationFailed as error:
-                return None if any(item.field.startswith(option.field) for item in error.errors) else "refused, not named"
+                return (
+                    None if any(item.field.startswith(option.field) for item in error.errors) else "refused, not named"
+                )
             return "is not refused"
         changed = extractor.configure(declared.name, raw)
         if option.warns:

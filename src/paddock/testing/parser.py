@@ -86,11 +86,15 @@ def check_document(document: Document) -> None:
         end = page.end
     assert [page.number for page in document.pages] == sorted({page.number for page in document.pages}), "page numbers"
     for section in document.sections:
-        assert 0 <= section.start <= section.end <= len(document.text), f"section {section.title!r} lies outside the text"
+        assert 0 <= section.start <= section.end <= len(document.text), (
+            f"section {section.title!r} lies outside the text"
+        )
         assert 1 <= section.level <= 6, f"section {section.title!r} has level {section.level}"
     assert all(record.text.strip() for record in document.records), "a record without text"
     assert all(isinstance(cell, str) for table in document.tables for row in table.rows for cell in row)
-    assert msgspec.json.decode(msgspec.json.encode(document.metadata)) == document.metadata, "metadata must be plain JSON"
+    assert msgspec.json.decode(msgspec.json.encode(document.metadata)) == document.metadata, (
+        "metadata must be plain JSON"
+    )
 
 
 class ParserSuite:
@@ -220,7 +224,9 @@ def _values(kind: Any) -> tuple[str, ...]:
 
 
 def _chunker(strategy: str) -> Chunker:
-    return next(chunker for chunker in builtin_chunkers() if any(declared.name == strategy for declared in chunker.types))
+    return next(
+        chunker for chunker in builtin_chunkers() if any(declared.name == strategy for declared in chunker.types)
+    )
 
 
 def _outcome(parser: Parser, source: Source, config: Any) -> object:
@@ -258,21 +264,27 @@ class ChunkerSuite:
         return Document(
             text=part * 5,
             pages=[Page(at, start, end) for at, (start, end) in enumerate(spans, 1)],
-            sections=[Section(level=1 + at % 2, title=f"Heading {at}", start=start, end=end)
-                      for at, (start, end) in enumerate(spans)],
+            sections=[
+                Section(level=1 + at % 2, title=f"Heading {at}", start=start, end=end)
+                for at, (start, end) in enumerate(spans)
+            ],
         )
 
     def table(self) -> Document:
         """A table of 250 rows."""
         rows = [[str(number), f"name {number}", "blue" if number % 2 else "red"] for number in range(250)]
-        records = [Record(text=f"id: {row[0]}\nname: {row[1]}\ncolour: {row[2]}", metadata={"row": at})
-                   for at, row in enumerate(rows, 1)]
+        records = [
+            Record(text=f"id: {row[0]}\nname: {row[1]}\ncolour: {row[2]}", metadata={"row": at})
+            for at, row in enumerate(rows, 1)
+        ]
         text = "\n\n".join(record.text for record in records)
         return Document(text=text, records=records, tables=[Table(rows=[["id", "name", "colour"], *rows])])
 
     def _all(self, chunker: Chunker, document: Document, size: int, overlap: int) -> list[list[Chunk]]:
-        return [chunker.chunk(document, ChunkOptions(strategy=declared.name, size=size, overlap=overlap))
-                for declared in chunker.types]
+        return [
+            chunker.chunk(document, ChunkOptions(strategy=declared.name, size=size, overlap=overlap))
+            for declared in chunker.types
+        ]
 
     @pytest.mark.parametrize(("size", "overlap"), [(100, 0), (100, 30), (400, 50), (1000, 100), (50_000, 0)])
     def test_every_chunk_has_text_and_says_where_it_stands(self, chunker: Chunker, size: int, overlap: int) -> None:
@@ -311,7 +323,9 @@ class ChunkerSuite:
         """Fails for chunks without a word."""
         assert not any(self._all(chunker, Document(text=" \n\n \t" * 5000), 100, 10))
 
-    @pytest.mark.parametrize("text", ["x" * 30_000, "x " * 15_000, "\n\n".join("x" * 15_000), "漢" * 30_000, "👩‍🚀" * 9000])
+    @pytest.mark.parametrize(
+        "text", ["x" * 30_000, "x " * 15_000, "\n\n".join("x" * 15_000), "漢" * 30_000, "👩‍🚀" * 9000]
+    )
     def test_odd_texts_are_cut(self, chunker: Chunker, text: str) -> None:
         """Fails for loops without end, chunks over the size and lost characters in text without boundaries."""
         for chunks in self._all(chunker, Document(text=text), 500, 50):

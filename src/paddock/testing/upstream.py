@@ -285,7 +285,9 @@ class FakeUpstream:
         size = recorded.body.get("dimensions") or self.dimension
         data = [{"object": "embedding", "index": n, "embedding": vector(text, size)} for n, text in enumerate(texts)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-        return web.json_response({"object": "list", "data": data[::-1], "model": recorded.body["model"], "usage": usage})
+        return web.json_response(
+            {"object": "list", "data": data[::-1], "model": recorded.body["model"], "usage": usage}
+        )
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         await self._record(request)

@@ -22,7 +22,16 @@ class DocumentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunk_size: ChunkSize = 1000
     chunk_overlap: ChunkOverlap = 100
     chunk_strategy: Literal[
-        "paragraphs", "sentences", "sections", "headings", "pages", "characters", "semantic", "tokens", "email_sections", "full"
+        "paragraphs",
+        "sentences",
+        "sections",
+        "headings",
+        "pages",
+        "characters",
+        "semantic",
+        "tokens",
+        "email_sections",
+        "full",
     ] = "paragraphs"
     rows_per_chunk: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 20
     extract_metadata: bool = True

@@ -18,8 +18,20 @@ MAX_CELLS = 2_000_000
 MAX_LINKS = 200
 _CONTAINERS = frozenset({"group", "list", "slide", "metadata_block", "page_break", "image"})
 _FACTS = (
-    "title", "subject", "authors", "keywords", "language", "created_at", "modified_at", "created_by", "producer", "page_count",
-    "from_email", "to_emails", "cc_emails", "attachments",
+    "title",
+    "subject",
+    "authors",
+    "keywords",
+    "language",
+    "created_at",
+    "modified_at",
+    "created_by",
+    "producer",
+    "page_count",
+    "from_email",
+    "to_emails",
+    "cc_emails",
+    "attachments",
 )
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 # Parts of the library's sentences, in the order of looking, and what people are told.
@@ -62,7 +74,8 @@ def extract(request: Request) -> Extracted:
     found.sheets = [clean(name) for name in result.metadata.get("sheet_names") or []]
     _references(found, result)
     found.attachments = [
-        Attachment(clean(str(child["path"])), clean(child["result"].content[:MAX_TEXT])) for child in result.children or []
+        Attachment(clean(str(child["path"])), clean(child["result"].content[:MAX_TEXT]))
+        for child in result.children or []
     ]
     _extras(found, data, request)
     return found
@@ -93,7 +106,9 @@ def _kreuzberg(data: bytes, request: Request, marker: str) -> Any:
         return kreuzberg.extract_bytes_sync(data, request.mime, config=config)
     except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError) as error:
         said = str(error).lower()
-        reason = next((reason for part, reason in _REASONS if part in said), "is damaged, or not of the type that its name says")
+        reason = next(
+            (reason for part, reason in _REASONS if part in said), "is damaged, or not of the type that its name says"
+        )
         raise Refused(reason, busy="timed out" in said) from error
 
 

@@ -124,7 +124,11 @@ def xmp_values(data: bytes) -> dict[str, str]:
     for element in root.iter() if root is not None else ():
         name = element.tag.rpartition("}")[2]
         for item in element.iter():  # a value may stand in a list inside
-            if item.text and item.text.strip() and name not in ("xmpmeta", "RDF", "Description", "Alt", "Seq", "Bag", "li"):
+            if (
+                item.text
+                and item.text.strip()
+                and name not in ("xmpmeta", "RDF", "Description", "Alt", "Seq", "Bag", "li")
+            ):
                 found.setdefault(name[:100], item.text.strip()[:1000])
         if element.tag.endswith("}Description"):
             given = {key.rpartition("}")[2][:100]: text[:1000] for key, text in element.attrib.items()}

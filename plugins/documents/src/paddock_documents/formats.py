@@ -13,11 +13,13 @@ Family = Literal["pdf", "sheets", "slides", "mail", "prose"]
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 _OPEN = "application/vnd.oasis.opendocument"
 PDF = "application/pdf"
-DOCX = frozenset({
-    f"{_OFFICE}.wordprocessingml.document",
-    f"{_OFFICE}.wordprocessingml.template",
-    "application/vnd.ms-word.document.macroEnabled.12",
-})
+DOCX = frozenset(
+    {
+        f"{_OFFICE}.wordprocessingml.document",
+        f"{_OFFICE}.wordprocessingml.template",
+        "application/vnd.ms-word.document.macroEnabled.12",
+    }
+)
 XLSX = frozenset({f"{_OFFICE}.spreadsheetml.sheet", "application/vnd.ms-excel.sheet.macroEnabled.12"})
 
 ENDINGS: dict[str, tuple[str, Family]] = {
@@ -67,13 +69,17 @@ def recognise(source: Source, expected: tuple[Family, ...], usual: str) -> tuple
     ending = PurePosixPath(source.filename.replace("\\", "/")).suffix.lower()
     mime, family = ENDINGS.get(ending) or _by_mime(source) or ENDINGS[usual]
     if family not in expected:
-        raise ValidationFailed(f"the file is {ending or mime}, which this parser does not read: use DocumentParser or auto")
+        raise ValidationFailed(
+            f"the file is {ending or mime}, which this parser does not read: use DocumentParser or auto"
+        )
     with source.path.open("rb") as file:
         head = file.read(1024)
     if not head.strip(b" \t\r\n\xef\xbb\xbf"):
         raise ValidationFailed("the file is empty")
     if not _fits(mime, head):
-        raise ValidationFailed(f"the file is damaged, or not {ending or mime}: its first bytes are those of another type")
+        raise ValidationFailed(
+            f"the file is damaged, or not {ending or mime}: its first bytes are those of another type"
+        )
     return mime, family
 
 
@@ -89,6 +95,11 @@ def _fits(mime: str, head: bytes) -> bool:
         return head.startswith(b"PK")
     if mime == "application/rtf":
         return head.lstrip().startswith(b"{\\rtf")
-    if mime in ("application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint", "application/vnd.ms-outlook"):
+    if mime in (
+        "application/msword",
+        "application/vnd.ms-excel",
+        "application/vnd.ms-powerpoint",
+        "application/vnd.ms-outlook",
+    ):
         return head.startswith((b"\xd0\xcf\x11\xe0", b"PK"))
     return b"\x00" not in head

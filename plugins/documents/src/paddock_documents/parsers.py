@@ -26,7 +26,14 @@ _IDLE = {
 }
 
 _CODE_PAGES = {
-    "utf-8": None, "iso8859-1": 1252, "shift_jis": 932, "gbk": 936, "gb2312": 936, "euc_kr": 949, "big5": 950, "koi8-r": 20866,
+    "utf-8": None,
+    "iso8859-1": 1252,
+    "shift_jis": 932,
+    "gbk": 936,
+    "gb2312": 936,
+    "euc_kr": 949,
+    "big5": 950,
+    "koi8-r": 20866,
 }
 
 
@@ -46,9 +53,15 @@ class ReadingParser(Parser):
     def read(self, source: Source, mime: str, **wishes: Any) -> Extracted:
         """Read in a helper process. Raises ValidationFailed with the reason."""
         settings = self._readers.settings
-        return self._readers.read(Request(
-            path=str(source.path), mime=mime, timeout=settings.timeout_seconds, max_bytes=settings.max_mb * 1024**2, **wishes,
-        ))
+        return self._readers.read(
+            Request(
+                path=str(source.path),
+                mime=mime,
+                timeout=settings.timeout_seconds,
+                max_bytes=settings.max_mb * 1024**2,
+                **wishes,
+            )
+        )
 
     def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
         strategy = "full" if getattr(config, "combine_pages", False) else config.chunk_strategy
@@ -59,13 +72,19 @@ class ReadingParser(Parser):
             reason = f"must be smaller than chunk_size ({config.chunk_size})"
             raise ValidationFailed.of([FieldError("chunk_overlap", reason)])
         fresh = type(config)()
-        found = [f"{name}: {reason}" for name, reason in _IDLE.items()
-                 if hasattr(config, name) and getattr(config, name) != getattr(fresh, name)]
+        found = [
+            f"{name}: {reason}"
+            for name, reason in _IDLE.items()
+            if hasattr(config, name) and getattr(config, name) != getattr(fresh, name)
+        ]
         whole = "combine_pages" if getattr(config, "combine_pages", False) else None
         whole = "chunk_strategy full" if getattr(config, "chunk_strategy", "") == "full" else whole
         if whole:
-            found += [f"{name}: has no effect with {whole}" for name in ("chunk_size", "chunk_overlap")
-                      if hasattr(config, name) and getattr(config, name) != getattr(fresh, name)]
+            found += [
+                f"{name}: has no effect with {whole}"
+                for name in ("chunk_size", "chunk_overlap")
+                if hasattr(config, name) and getattr(config, name) != getattr(fresh, name)
+            ]
         return found
 
 
@@ -107,7 +126,10 @@ class DocumentParser(ReadingParser):
 class PDFParser(ReadingParser):
     """PDFs with a text layer: pages with their numbers."""
 
-    types = (TypeName("PDFParser_PyPDF2", configs.PdfPyPDF2Config), TypeName("PDFParser_LlamaIndex", configs.PdfLlamaIndexConfig))
+    types = (
+        TypeName("PDFParser_PyPDF2", configs.PdfPyPDF2Config),
+        TypeName("PDFParser_LlamaIndex", configs.PdfLlamaIndexConfig),
+    )
     extensions = endings("pdf")
     mime_types = mimes("pdf")
     families = ("pdf",)
@@ -146,7 +168,9 @@ class DocxParser(ReadingParser):
         TypeName("DocxParser_LlamaIndex", configs.DocxLlamaIndexConfig),
     )
     extensions = frozenset({".docx", ".docm", ".dotx", ".doc"})
-    mime_types = frozenset({"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/msword"})
+    mime_types = frozenset(
+        {"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/msword"}
+    )
     families = ("prose",)
     usual = ".docx"
 
@@ -154,12 +178,15 @@ class DocxParser(ReadingParser):
         mime, _ = recognise(source, self.families, self.usual)
         found = self.read(source, mime, comments=getattr(config, "extract_comments", False))
         both = getattr(config, "include_header_footer", False)
-        document = flowing(found, Wanted(
-            tables=config.extract_tables,
-            headers=getattr(config, "extract_headers", both),
-            footers=getattr(config, "extract_footers", both),
-            marks=getattr(config, "preserve_formatting", True),
-        ))
+        document = flowing(
+            found,
+            Wanted(
+                tables=config.extract_tables,
+                headers=getattr(config, "extract_headers", both),
+                footers=getattr(config, "extract_footers", both),
+                marks=getattr(config, "preserve_formatting", True),
+            ),
+        )
         if config.extract_metadata:
             document.metadata = dict(found.facts)
         return document
@@ -183,18 +210,25 @@ class ExcelParser(ReadingParser):
         instead = not getattr(config, "data_only", True)
         wanted = instead or getattr(config, "extract_formulas", False)
         found = self.read(source, mime, formulas=wanted)
-        document = tabular(found, SheetWishes(
-            sheets=config.sheets,
-            combine=getattr(config, "combine_sheets", False),
-            header_row=getattr(config, "header_row", 0),
-            skiprows=getattr(config, "skiprows", None),
-            na_values=getattr(config, "na_values", configs.NA_VALUES),
-            formulas="instead" if instead else "both" if wanted else "values",
-        ))
+        document = tabular(
+            found,
+            SheetWishes(
+                sheets=config.sheets,
+                combine=getattr(config, "combine_sheets", False),
+                header_row=getattr(config, "header_row", 0),
+                skiprows=getattr(config, "skiprows", None),
+                na_values=getattr(config, "na_values", configs.NA_VALUES),
+                formulas="instead" if instead else "both" if wanted else "values",
+            ),
+        )
         if wanted and not found.formulas:
             document.warnings.append("no formula was found: they are read from .xlsx and .xlsm files only")
         if config.extract_metadata:
-            document.metadata = {**found.facts, "sheets": list[Json](found.sheets[:100]), "row_count": len(document.records)}
+            document.metadata = {
+                **found.facts,
+                "sheets": list[Json](found.sheets[:100]),
+                "row_count": len(document.records),
+            }
         return document
 
     def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
@@ -203,10 +237,14 @@ class ExcelParser(ReadingParser):
     def warn(self, type_name: str, config: Any) -> Iterable[str]:
         skiprows = getattr(config, "skiprows", None)
         if any(number < 0 for number in (skiprows if isinstance(skiprows, list) else [skiprows or 0])):
-            raise ValidationFailed.of([FieldError("skiprows", "rows count from 0: use a number of rows, or a list of them")])
+            raise ValidationFailed.of(
+                [FieldError("skiprows", "rows count from 0: use a number of rows, or a list of them")]
+            )
         found = list(super().warn(type_name, config))
         if not getattr(config, "data_only", True) and getattr(config, "extract_formulas", False):
-            found.append("extract_formulas: has no effect with data_only false, which shows formulas in place of values")
+            found.append(
+                "extract_formulas: has no effect with data_only false, which shows formulas in place of values"
+            )
         return found
 
 
@@ -222,12 +260,15 @@ class MsgParser(ReadingParser):
     def parse(self, source: Source, config: configs.MsgConfig) -> Document:
         mime, _ = recognise(source, self.families, self.usual)
         found = self.read(source, mime, codepage=codepage(config.encoding))
-        document = message(found, MailWishes(
-            headers=config.extract_headers,
-            attachments=config.extract_attachments and config.include_attachment_content,
-            clean=config.clean_text,
-            formatting=config.preserve_formatting,
-        ))
+        document = message(
+            found,
+            MailWishes(
+                headers=config.extract_headers,
+                attachments=config.extract_attachments and config.include_attachment_content,
+                clean=config.clean_text,
+                formatting=config.preserve_formatting,
+            ),
+        )
         if config.extract_metadata:
             document.metadata = {key: value for key, value in found.facts.items() if key != "attachments"}
         if config.extract_attachments and (names := found.facts.get("attachments")):
@@ -252,7 +293,9 @@ def codepage(encoding: str) -> int | None:
     try:
         name = codecs.lookup(encoding).name
     except (LookupError, ValueError) as error:
-        raise ValidationFailed.of([FieldError("encoding", f"unknown encoding {encoding!r}: use auto, cp1251 …")]) from error
+        raise ValidationFailed.of(
+            [FieldError("encoding", f"unknown encoding {encoding!r}: use auto, cp1251 …")]
+        ) from error
     if name in _CODE_PAGES:
         return _CODE_PAGES[name]
     if page := re.fullmatch(r"cp(\d{3,5})", name):

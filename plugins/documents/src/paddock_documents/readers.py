@@ -30,7 +30,9 @@ class Reader:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
             )
         except OSError as error:
-            raise ProviderUnavailable("no helper process to read documents could be started: check free memory") from error
+            raise ProviderUnavailable(
+                "no helper process to read documents could be started: check free memory"
+            ) from error
         self.uses = 0
         self.timed_out = False
         self.expiry: threading.Timer | None = None
@@ -160,7 +162,9 @@ def _found(reply: Reply | None, *, timed_out: bool) -> Extracted:
     if timed_out:
         raise ValidationFailed("the file took longer than documents.timeout_seconds to read")
     if reply is None:
-        raise ValidationFailed("the file crashed its reader, or needs more than documents.memory_mb: it is damaged or hostile")
+        raise ValidationFailed(
+            "the file crashed its reader, or needs more than documents.memory_mb: it is damaged or hostile"
+        )
     if reply.fault:
         raise RuntimeError(f"paddock_documents failed on a file: {reply.fault}")
     if reply.found is None:

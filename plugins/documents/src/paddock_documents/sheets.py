@@ -53,9 +53,15 @@ def _records(sheet: str, names: Sequence[str], rows: Sequence[Sequence[str]], wi
     if not rows:
         yield Record(text=" | ".join(names), metadata={"row": 0, **metadata})
     for number, row in enumerate(rows, 1):
-        pairs = [(names[at] if at < len(names) else f"column_{at + 1}", cell) for at, cell in enumerate(row) if cell not in empty]
+        pairs = [
+            (names[at] if at < len(names) else f"column_{at + 1}", cell)
+            for at, cell in enumerate(row)
+            if cell not in empty
+        ]
         if pairs:
-            yield Record(text="\n".join(f"{name}: {cell}" for name, cell in pairs), metadata={"row": number, **metadata})
+            yield Record(
+                text="\n".join(f"{name}: {cell}" for name, cell in pairs), metadata={"row": number, **metadata}
+            )
 
 
 def _wanted(found: Extracted, wishes: SheetWishes) -> Iterator[tuple[str, list[list[str]]]]:
@@ -73,7 +79,9 @@ def _wanted(found: Extracted, wishes: SheetWishes) -> Iterator[tuple[str, list[l
 def _index(item: str | int, names: Sequence[str]) -> int:
     index = item if isinstance(item, int) else names.index(item) if item in names else -1
     if not 0 <= index < len(names):
-        raise ValidationFailed.of([FieldError("sheets", f"the file has no sheet {item!r}; it has {', '.join(names)[:500]}")])
+        raise ValidationFailed.of(
+            [FieldError("sheets", f"the file has no sheet {item!r}; it has {', '.join(names)[:500]}")]
+        )
     return index
 
 
@@ -83,4 +91,6 @@ def _place(rows: list[list[str]], formulas: Sequence[Formula], how: Formulas) ->
     for formula in formulas:
         if formula.row < len(rows) and formula.column < len(rows[formula.row]):
             value = rows[formula.row][formula.column]
-            rows[formula.row][formula.column] = formula.text if how == "instead" or not value else f"{value} ({formula.text})"
+            rows[formula.row][formula.column] = (
+                formula.text if how == "instead" or not value else f"{value} ({formula.text})"
+            )

@@ -66,7 +66,9 @@ class OpenAIChat(ChatModel):
     async def models(self) -> list[ModelInfo]:
         """``/v1/models`` of the server in the settings. Raises ProviderUnavailable, also while it has no key."""
         if is_openai(self._target.base_url) and not self._target.api_key:
-            raise ProviderUnavailable("OpenAI has no key: set openai.api_key, or openai.base_url to a server of your own")
+            raise ProviderUnavailable(
+                "OpenAI has no key: set openai.api_key, or openai.base_url to a server of your own"
+            )
         return await wire.models(self._http, self._target, self.name)
 
     async def health(self) -> Health:

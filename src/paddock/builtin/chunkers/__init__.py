@@ -19,6 +19,17 @@ def builtin_chunkers() -> list[Chunker]:
     """The core's chunkers: characters, sentences, paragraphs, sections, headings, pages, rows, columns, full, semantic,
     tokens, code, email_sections."""
     return [
-        CharacterChunker(), SentenceChunker(), ParagraphChunker(), SectionChunker(), HeadingChunker(), PageChunker(),
-        RowChunker(), ColumnChunker(), FullChunker(), SemanticRowChunker(), TokenChunker(), CodeChunker(), EmailChunker(),
+        CharacterChunker(),
+        SentenceChunker(),
+        ParagraphChunker(),
+        SectionChunker(),
+        HeadingChunker(),
+        PageChunker(),
+        RowChunker(),
+        ColumnChunker(),
+        FullChunker(),
+        SemanticRowChunker(),
+        TokenChunker(),
+        CodeChunker(),
+        EmailChunker(),
     ]

@@ -44,7 +44,9 @@ class TextChunker(Chunker):
         for region in self.regions(document, options):
             for start, end in self._overlapping(document.text, region, options):
                 text = document.text[start:end]
-                chunks.append(Chunk(text=text, start=start, end=end, page=places.at(start), metadata=dict(region.metadata)))
+                chunks.append(
+                    Chunk(text=text, start=start, end=end, page=places.at(start), metadata=dict(region.metadata))
+                )
         if options.extra.get("relations"):
             relate(chunks)
         return chunks
@@ -155,7 +157,10 @@ class FullChunker(TextChunker):
         chunks = super().chunk(document, options)
         if not document.records:
             return chunks
-        facts: dict[str, Json] = {"row_start": document.records[0].metadata.get("row"), "row_end": len(document.records)}
+        facts: dict[str, Json] = {
+            "row_start": document.records[0].metadata.get("row"),
+            "row_end": len(document.records),
+        }
         return [Chunk(text=chunk.text, metadata=facts) for chunk in chunks]
 
 

@@ -90,7 +90,8 @@ def _related(records: Sequence[Record], size: int) -> Iterator[list[Record]]:
 
 def _together(records: Sequence[Record]) -> Chunk:
     common: dict[str, Json] = {
-        key: thing for key, thing in records[0].metadata.items()
+        key: thing
+        for key, thing in records[0].metadata.items()
         if key != "row" and all(record.metadata.get(key) == thing for record in records)
     }
     rows: dict[str, Json] = {"row_start": records[0].metadata.get("row"), "row_end": records[-1].metadata.get("row")}

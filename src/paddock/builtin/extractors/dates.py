@@ -72,7 +72,9 @@ TIME = re.compile(r"(?<![\d:.,])" + _CLOCK, re.IGNORECASE)
 NAMED_TIME = re.compile(r"\b(noon|midday|midnight)\b", re.IGNORECASE)
 _TIME_AFTER = re.compile(r",?\s{1,3}(?:(?:at|um|à)\s{1,3})?" + _CLOCK, re.IGNORECASE)
 DURATION = re.compile(rf"(?<![\w.,:])(half an|{_COUNT})[\s-]{{1,3}}({_UNIT})s?\b", re.IGNORECASE)
-ISO_DURATION = re.compile(r"\bP(?=\d|T\d)(?:\d{1,4}Y)?(?:\d{1,4}M)?(?:\d{1,4}W)?(?:\d{1,4}D)?(?:T(?:\d{1,4}[HMS]){1,3})?\b")
+ISO_DURATION = re.compile(
+    r"\bP(?=\d|T\d)(?:\d{1,4}Y)?(?:\d{1,4}M)?(?:\d{1,4}W)?(?:\d{1,4}D)?(?:T(?:\d{1,4}[HMS]){1,3})?\b"
+)
 RELATIVE = re.compile(
     r"\b(?:(the\s{1,3}day\s{1,3}before\s{1,3}yesterday|the\s{1,3}day\s{1,3}after\s{1,3}tomorrow|yesterday|today|tonight|tomorrow)"
     rf"|(last|this|next)\s{{1,3}}(week|month|year|{'|'.join(_WEEKDAYS)})"
@@ -220,7 +222,12 @@ def times(text: str, taken: list[Found]) -> list[Found]:
     """Times of day as ``14:30`` or ``14:30:05``, outside the spans of `taken`."""
     clocks = ((match, _clock(match)) for match in _some(TIME, text))
     finds = [
-        Found(match.start(), match.end(), match[0], f"{clock[0]:02}:{clock[1]:02}" + (f":{clock[2]:02}" if clock[2] else ""))
+        Found(
+            match.start(),
+            match.end(),
+            match[0],
+            f"{clock[0]:02}:{clock[1]:02}" + (f":{clock[2]:02}" if clock[2] else ""),
+        )
         for match, clock in clocks
         if clock
     ]

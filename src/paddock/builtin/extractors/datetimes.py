@@ -66,13 +66,20 @@ class DateTimeExtractor(TextExtractor):
         relative = reader.relative(text)
         found = _dates(dates, config.date_format)
         if config.extract_relative and relative:
-            pairs = dict.fromkeys((_written(item.value, config.date_format), " ".join(item.text.split())) for item in relative)
+            pairs = dict.fromkeys(
+                (_written(item.value, config.date_format), " ".join(item.text.split())) for item in relative
+            )
             first = list(pairs)[:50]
-            found |= {"relative_dates": [day for day, _ in first], "relative_expressions": [words for _, words in first]}
+            found |= {
+                "relative_dates": [day for day, _ in first],
+                "relative_expressions": [words for _, words in first],
+            }
         if config.extract_times and (clocks := distinct(str(item.value) for item in times(text, dates))):
             found["times"] = clocks
         # "in three days" is a date and not a length, whether relative dates are wanted or not.
-        if config.extract_durations and (spans := distinct(str(item.value) for item in durations(text, dates + relative))):
+        if config.extract_durations and (
+            spans := distinct(str(item.value) for item in durations(text, dates + relative))
+        ):
             found["durations"] = spans
         return found
 

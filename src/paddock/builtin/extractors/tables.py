@@ -62,7 +62,9 @@ class TableExtractor(TextExtractor):
             "table_rows": sum(len(rows) - headed for rows in tables),
         }
         if headed:
-            found["table_headers"] = list(dict.fromkeys(cell for rows in tables for cell in rows[0] if cell))[:MAX_COLUMNS]
+            found["table_headers"] = list(dict.fromkeys(cell for rows in tables for cell in rows[0] if cell))[
+                :MAX_COLUMNS
+            ]
         return found
 
 
@@ -105,7 +107,9 @@ def _tidy(rows: Rows, *, merge: bool) -> Rows:
     """Rows of equal width, cells of bounded length; with `merge` what was one cell is repeated in each of its places."""
     rows = rows[:MAX_ROWS]
     width = min(MAX_COLUMNS, max(map(len, rows)))
-    even = [[shorten(" ".join(cell.split()), MAX_CELL) for cell in row[:width]] + [""] * (width - len(row)) for row in rows]
+    even = [
+        [shorten(" ".join(cell.split()), MAX_CELL) for cell in row[:width]] + [""] * (width - len(row)) for row in rows
+    ]
     if merge:
         for column in range(1, width):
             even[0][column] = even[0][column] or even[0][column - 1]

@@ -58,4 +58,3 @@ def _passages(document: Document) -> Iterator[str]:
         yield from (text[start : start + PASSAGE] for start in range(0, len(text), PASSAGE))
     else:
         yield from (record.text[: PASSAGE * 10] for record in islice(document.records, MAX_TEXT // PASSAGE))
-

@@ -133,7 +133,9 @@ def check_skiprows(skiprows: SkipRows) -> None:
     """Raises ValidationFailed for negative row numbers."""
     numbers = skiprows if isinstance(skiprows, list) else [skiprows or 0]
     if any(number < 0 for number in numbers):
-        raise ValidationFailed.of([FieldError("skiprows", "rows count from 0: use a number of rows, or a list of them")])
+        raise ValidationFailed.of(
+            [FieldError("skiprows", "rows count from 0: use a number of rows, or a list of them")]
+        )
 
 
 def skip(rows: Iterable[list[str]], skiprows: SkipRows) -> Iterator[list[str]]:
@@ -162,7 +164,9 @@ def tabulate(
     table: list[list[str]] = [names]
     cell_count = 0
     for number, row in enumerate(rows, 1):
-        records.append(Record(text=record_text(names, row, na_values, named), metadata={"row": number, **(extra or {})}))
+        records.append(
+            Record(text=record_text(names, row, na_values, named), metadata={"row": number, **(extra or {})})
+        )
         cell_count += len(row)
         if table_cells is None or cell_count <= table_cells:
             table.append([cell.strip() for cell in row])
@@ -176,7 +180,8 @@ def record_text(names: list[str], row: list[str], na_values: frozenset[str], nam
     """One row as text, never empty; cells beyond the header get a number for a name."""
     pairs = [
         (names[at] if at < len(names) else f"column_{at + 1}", cell)
-        for at, cell in enumerate(map(str.strip, row)) if cell not in na_values
+        for at, cell in enumerate(map(str.strip, row))
+        if cell not in na_values
     ]
     if named:
         return "\n".join([f"{name}: {cell}" for name, cell in pairs]) or "(no value)"

@@ -28,15 +28,69 @@ from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, 
 from paddock.errors import ValidationFailed
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s{0,5}=\s{0,5}["']?([\w.:-]{1,40})""", re.IGNORECASE)
-_BLOCKS = frozenset({
-    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div",
-    "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "hr", "html", "legend",
-    "li", "main", "menu", "nav", "ol", "optgroup", "option", "p", "pre", "search", "section", "select", "summary",
-    "table", "tbody", "tfoot", "thead", "tr", "ul", "title", "head",
-})
-_PARAGRAPHS = frozenset({
-    "p", "blockquote", "pre", "table", "ul", "ol", "dl", "figure", "section", "article", "div",
-})
+_BLOCKS = frozenset(
+    {
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "header",
+        "hgroup",
+        "hr",
+        "html",
+        "legend",
+        "li",
+        "main",
+        "menu",
+        "nav",
+        "ol",
+        "optgroup",
+        "option",
+        "p",
+        "pre",
+        "search",
+        "section",
+        "select",
+        "summary",
+        "table",
+        "tbody",
+        "tfoot",
+        "thead",
+        "tr",
+        "ul",
+        "title",
+        "head",
+    }
+)
+_PARAGRAPHS = frozenset(
+    {
+        "p",
+        "blockquote",
+        "pre",
+        "table",
+        "ul",
+        "ol",
+        "dl",
+        "figure",
+        "section",
+        "article",
+        "div",
+    }
+)
 _HIDDEN = frozenset({"template", "noscript", "svg", "canvas", "object"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 

@@ -29,13 +29,23 @@ Encoding = Annotated[str, msgspec.Meta(max_length=40, description="a codec name,
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 _UNTRUSTED_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"})
 _BOMS = (  # UTF-32's begins with UTF-16's: longest first
-    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _MAGIC = (
-    (b"%PDF-", "a PDF"), (b"PK\x03\x04", "a ZIP archive or Office document"), (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"), (b"\x1f\x8b", "a gzip archive"),
-    (b"\x7fELF", "a program"), (b"SQLite format 3\x00", "a SQLite database"), (b"GGUF", "a GGUF model"),
+    (b"%PDF-", "a PDF"),
+    (b"PK\x03\x04", "a ZIP archive or Office document"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x7fELF", "a program"),
+    (b"SQLite format 3\x00", "a SQLite database"),
+    (b"GGUF", "a GGUF model"),
 )
 
 
@@ -141,9 +151,13 @@ def check_encoding(name: str, field: str = "encoding") -> None:
         with suppress(UnicodeError):  # one byte is no UTF-16, but only a codec that is not for text raises LookupError
             b"0".decode(name)
     except (LookupError, ValueError) as error:
-        raise ValidationFailed.of([FieldError(field, f"unknown encoding {name!r}: use auto, utf-8, latin-1 …")]) from error
+        raise ValidationFailed.of(
+            [FieldError(field, f"unknown encoding {name!r}: use auto, utf-8, latin-1 …")]
+        ) from error
     if known.replace("_", "-") in _UNTRUSTED_CODECS:
-        raise ValidationFailed.of([FieldError(field, f"{name} is not an encoding of files: use auto, utf-8, latin-1 …")])
+        raise ValidationFailed.of(
+            [FieldError(field, f"{name} is not an encoding of files: use auto, utf-8, latin-1 …")]
+        )
 
 
 def check_overlap(config: Any) -> None:
@@ -158,5 +172,8 @@ def idle(config: Any, only_with: str, fields: Iterable[str], strategies: Iterabl
     if config.chunk_strategy in strategies:
         return []
     fresh = type(config)()
-    return [f"{name}: has an effect only with chunk_strategy {only_with}" for name in fields
-            if getattr(config, name) != getattr(fresh, name)]
+    return [
+        f"{name}: has an effect only with chunk_strategy {only_with}"
+        for name in fields
+        if getattr(config, name) != getattr(fresh, name)
+    ]

@@ -28,12 +28,46 @@ Strategy = Literal["characters", "sentences", "paragraphs", "tokens", "semantic"
 
 # The languages that `detect_language` knows by the end of the file name.
 LANGUAGES = {
-    ".py": "python", ".js": "javascript", ".mjs": "javascript", ".ts": "typescript", ".tsx": "typescript",
-    ".jsx": "javascript", ".java": "java", ".c": "c", ".h": "c", ".cpp": "cpp", ".cc": "cpp", ".hpp": "cpp", ".cs": "csharp",
-    ".go": "go", ".rs": "rust", ".rb": "ruby", ".php": "php", ".swift": "swift", ".kt": "kotlin", ".scala": "scala",
-    ".sh": "shell", ".bash": "shell", ".ps1": "powershell", ".sql": "sql", ".r": "r", ".lua": "lua", ".pl": "perl",
-    ".css": "css", ".scss": "scss", ".xml": "xml", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".ini": "ini",
-    ".tex": "latex", ".rst": "restructuredtext", ".vue": "vue", ".dart": "dart", ".ex": "elixir", ".hs": "haskell",
+    ".py": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".ts": "typescript",
+    ".tsx": "typescript",
+    ".jsx": "javascript",
+    ".java": "java",
+    ".c": "c",
+    ".h": "c",
+    ".cpp": "cpp",
+    ".cc": "cpp",
+    ".hpp": "cpp",
+    ".cs": "csharp",
+    ".go": "go",
+    ".rs": "rust",
+    ".rb": "ruby",
+    ".php": "php",
+    ".swift": "swift",
+    ".kt": "kotlin",
+    ".scala": "scala",
+    ".sh": "shell",
+    ".bash": "shell",
+    ".ps1": "powershell",
+    ".sql": "sql",
+    ".r": "r",
+    ".lua": "lua",
+    ".pl": "perl",
+    ".css": "css",
+    ".scss": "scss",
+    ".xml": "xml",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+    ".ini": "ini",
+    ".tex": "latex",
+    ".rst": "restructuredtext",
+    ".vue": "vue",
+    ".dart": "dart",
+    ".ex": "elixir",
+    ".hs": "haskell",
 }
 
 
@@ -88,8 +122,21 @@ class TextParser(Parser):
         TypeName("TextParser_Python", TextPythonConfig),
         TypeName("TextParser_LlamaIndex", TextLlamaIndexConfig),
     )
-    extensions = frozenset(LANGUAGES) | {".txt", ".text", ".log", ".cfg", ".conf", ".env", ".properties", ".srt", ".vtt", ".diff"}
-    mime_types = frozenset({"text/plain", "text/x-python", "application/xml", "text/xml", "application/yaml", "text/css"})
+    extensions = frozenset(LANGUAGES) | {
+        ".txt",
+        ".text",
+        ".log",
+        ".cfg",
+        ".conf",
+        ".env",
+        ".properties",
+        ".srt",
+        ".vtt",
+        ".diff",
+    }
+    mime_types = frozenset(
+        {"text/plain", "text/x-python", "application/xml", "text/xml", "application/yaml", "text/css"}
+    )
 
     def parse(self, source: Source, config: Any) -> Document:
         text, encoding = read_text(source, config.encoding)
@@ -104,7 +151,9 @@ class TextParser(Parser):
                 extra[field] = getattr(config, field)
         if getattr(config, "include_prev_next_rel", False):
             extra["relations"] = True
-        return ChunkOptions(strategy=config.chunk_strategy, size=config.chunk_size, overlap=config.chunk_overlap, extra=extra)
+        return ChunkOptions(
+            strategy=config.chunk_strategy, size=config.chunk_size, overlap=config.chunk_overlap, extra=extra
+        )
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(config.encoding)

@@ -7,6 +7,19 @@ from paddock_documents.samples.pdf import circular_pdf, empty_pdf, encrypted_pdf
 from paddock_documents.samples.zipped import archive
 
 __all__ = [
-    "archive", "circular_pdf", "docx", "eml", "empty_pdf", "encrypted_pdf", "epub", "msg", "ods", "odt", "pdf", "pptx", "rtf",
-    "scanned_pdf", "xlsx",
+    "archive",
+    "circular_pdf",
+    "docx",
+    "eml",
+    "empty_pdf",
+    "encrypted_pdf",
+    "epub",
+    "msg",
+    "ods",
+    "odt",
+    "pdf",
+    "pptx",
+    "rtf",
+    "scanned_pdf",
+    "xlsx",
 ]

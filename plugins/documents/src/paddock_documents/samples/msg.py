@@ -105,7 +105,9 @@ def msg(
 
     tree: dict[str, bytes | Tree] = {
         "__properties_version1.0": bytes(32),
-        **texts({"001A": "IPM.Note", "0037": subject, "1000": body, "0C1A": "Ann", "0C1F": "ann@example.org", "0E04": "Bob"}),
+        **texts(
+            {"001A": "IPM.Note", "0037": subject, "1000": body, "0C1A": "Ann", "0C1F": "ann@example.org", "0E04": "Bob"}
+        ),
         "__nameid_version1.0": {"__substg1.0_00020102": b"", "__substg1.0_00030102": b"", "__substg1.0_00040102": b""},
     }
     for number, (name, data) in enumerate((attachments or {}).items()):

@@ -12,7 +12,11 @@ _RELATION = "http://schemas.openxmlformats.org/officeDocument/2006/relationships
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml"
 _WORD_PARTS = {
-    "document": "document.main", "styles": "styles", "header1": "header", "footer1": "footer", "comments": "comments",
+    "document": "document.main",
+    "styles": "styles",
+    "header1": "header",
+    "footer1": "footer",
+    "comments": "comments",
 }
 _TITLE = '<p:ph type="title"/>'
 
@@ -69,7 +73,9 @@ def docx(
             "_rels/.rels": _relations(package),
             "docProps/core.xml": _core(title),
             "word/document.xml": body or main,
-            "word/_rels/document.xml.rels": _relations([(f"{_RELATION}/{kind}", f"{name}.xml") for kind, name in parts]),
+            "word/_rels/document.xml.rels": _relations(
+                [(f"{_RELATION}/{kind}", f"{name}.xml") for kind, name in parts]
+            ),
             "word/styles.xml": _word_styles(),
             "word/header1.xml": f"{XML}<w:hdr {_W}>{_word_paragraph(header)}</w:hdr>",
             "word/footer1.xml": f"{XML}<w:ftr {_W}>{_word_paragraph(footer)}</w:ftr>",

@@ -70,7 +70,8 @@ def eml(body: str, *, subject: str = "A subject", attachments: Mapping[str, byte
 def ods(sheets: Mapping[str, Sequence[Sequence[str]]]) -> bytes:
     """An OpenDocument spreadsheet of texts."""
     tables = "".join(
-        f'<table:table table:name="{name}">' + "".join(map(_ods_row, rows)) + "</table:table>" for name, rows in sheets.items()
+        f'<table:table table:name="{name}">' + "".join(map(_ods_row, rows)) + "</table:table>"
+        for name, rows in sheets.items()
     )
     return archive(
         {
