@@ -53,6 +53,8 @@ def test_a_reader_that_never_reads_does_not_stop_the_writer() -> None:
         drain = threading.Thread(target=lambda: [None for _ in iter(lambda: reader.read(65536), b"")], daemon=True)
         drain.start()
         log.close()
+        out.close()
+        drain.join()  # before its end of the pipe is closed
 
 
 def test_a_crash_is_written_with_its_traceback_under_the_requests_id() -> None:
