@@ -24,7 +24,7 @@ from paddock_sqlite_vec.schema import snapshot, value
 from paddock_sqlite_vec.texts import Found
 from paddock_sqlite_vec.vectors import TINY, Ask, Near
 
-MORE = 32  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
+MORE = 12  # candidates beyond k: the graph holds rounded vectors, and some chunks may be gone
 MOST = 4096  # candidates beyond which a scan is cheaper
 DISTANCE: dict[Metric, str] = {"cosine": "vec_distance_cosine", "l2": "vec_distance_l2"}
 TAIL = 20_000  # chunks that an index may lack before SQLite answers alone
