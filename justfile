@@ -37,12 +37,21 @@ tidy:
 ci:
     .ci/run
 
-# Start, memory, ingest, chat: each with its ratio
+# Start, idle memory, ingest, chat: each figure beside its goal and the alternative
 [group('measure')]
-bench *args:
-    uv run --group test python tests/benchmarks/all.py "$@"
+bench:
+    uv run --group test python tests/benchmarks/start.py
+    uv run --group test python tests/benchmarks/ingest.py
+    uv run --group test python tests/benchmarks/chat.py
 
-# Retrieval quality on a folder with the Cranfield collection
+# Retrieval quality on a folder with the Cranfield collection, in process and through HTTP
 [group('measure')]
-cranfield folder *args:
-    uv run --group test python tests/benchmarks/cranfield.py "$@"
+cranfield folder:
+    uv run --group test python tests/benchmarks/cranfield.py "$1"
+    uv run --group test python tests/benchmarks/cranfield_http.py "$1"
+
+# 100,000 chunks made of Cranfield's sentences: the store alone, and queries through HTTP
+[group('measure')]
+bench-queries folder:
+    uv run --group test python tests/benchmarks/store_100k.py --corpus "$1" --dimension 512
+    uv run --group test python tests/benchmarks/query.py "$1"
