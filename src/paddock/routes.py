@@ -165,6 +165,8 @@ def translate(error: Exception, path: str) -> PaddockError | None:
     """Litestar's own errors in our tree; None for what is our bug."""
     if isinstance(error, PaddockError):
         return error
+    if isinstance(error, RecursionError):  # only data from outside is that deep
+        return ValidationFailed("the request is nested too deeply: make it flatter")
     if isinstance(error, HTTPException):
         if error.status_code == 404:
             shown = path[:100].encode("ascii", "backslashreplace").decode()

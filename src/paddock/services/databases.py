@@ -25,6 +25,7 @@ from paddock.contracts.rag import (
 from paddock.errors import BadRequest, Conflict, DatabaseNotFound
 from paddock.services.project_files import ProjectFiles
 from paddock.services.project_secrets import masked, restore
+from paddock.services.project_yaml import check_plain
 
 Raw = dict[str, Any]
 
@@ -83,6 +84,7 @@ class Databases:
         config = await self._files.config(params.namespace, params.project)
         old = config.database(params.database)
         changes = changed_fields(old, data)
+        check_plain(changes)
         new = merged(old, changes)
         await self._keeper.check_change(params.namespace, params.project, old, new)
 

@@ -181,6 +181,7 @@ class ProjectFiles:
                 raise ValidationFailed(f"llamafarm.yaml can't be changed: {project.validation_error}", project.errors)
             values = copy.deepcopy(old.raw)
             result = change(values)
+            check_plain(values)
             await self._write(folder, namespace, name, old, restore(values, old.raw))
         return result
 
