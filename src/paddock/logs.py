@@ -72,7 +72,8 @@ class Log:
     def crash(self, request_id: str, error: BaseException) -> None:
         """Write an error that is our bug, with its traceback, under the request's id."""
         trace = "".join(traceback.format_exception(error))
-        self.event("crash", "error", request_id=request_id, error=repr(error), traceback=trace)
+        # The end tells where it broke; a recursion's thousand frames would fill the disk.
+        self.event("crash", "error", request_id=request_id, error=repr(error)[:CLIP], traceback=trace[-4 * CLIP :])
 
     def _run(self) -> None:
         running = True
