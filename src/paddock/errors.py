@@ -24,6 +24,7 @@
 A backend's errors are translated once, where the backend is called, with ``raise … from error``.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -58,7 +59,10 @@ __all__ = [
     "UpstreamError",
     "UpstreamTimeout",
     "ValidationFailed",
+    "field_error",
 ]
+
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -66,6 +70,18 @@ class FieldError(msgspec.Struct, frozen=True):
 
     field: str
     reason: str
+
+
+def field_error(error: msgspec.ValidationError, where: str = "") -> FieldError:
+    """What msgspec found wrong, in our words: the field's path (`where` when the value itself is wrong) and the reason."""
+    reason, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    named = _FIELD.fullmatch(reason)
+    if named is None:
+        return FieldError(field or where, reason)
+    missing = named[1] == "missing required"
+    text = "is required" if missing else "unknown field: leave it out, or check its spelling"
+    return FieldError(f"{field}.{named[2]}" if field else named[2], text)
 
 
 class PaddockError(Exception):

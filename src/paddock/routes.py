@@ -24,7 +24,15 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from paddock import replies
 from paddock.access import Gatekeeper
 from paddock.contracts.base import Caller, Context, Endpoint, Reply, parameter_plan
-from paddock.errors import FieldError, MethodNotAllowed, NotFound, PaddockError, UpstreamError, ValidationFailed
+from paddock.errors import (
+    FieldError,
+    MethodNotAllowed,
+    NotFound,
+    PaddockError,
+    UpstreamError,
+    ValidationFailed,
+    field_error,
+)
 from paddock.logs import Log
 from paddock.patience import Patience
 from paddock.plugins import Plugins
@@ -245,17 +253,10 @@ class Reader:
 
 def invalid(error: msgspec.ValidationError, where: str, kind: Any = None) -> ValidationFailed:
     """msgspec's message as field and reason; `kind` is the struct that was read, which knows the allowed words."""
-    reason, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    named = re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", reason, re.DOTALL)
-    if named:
-        field = f"{field}.{named[2]}" if field else named[2]
-        reason = (
-            "is required" if named[1] == "missing required" else "unknown field: leave it out, or check its spelling"
-        )
-    elif reason.startswith("Invalid enum value") and (known := _words(kind, field)):
-        reason = f"{reason}; use one of {', '.join(known)}"
-    return ValidationFailed.of([FieldError(field or where, reason)])
+    found = field_error(error, where)
+    if found.reason.startswith("Invalid enum value") and (known := _words(kind, found.field)):
+        found = FieldError(found.field, f"{found.reason}; use one of {', '.join(known)}")
+    return ValidationFailed.of([found])
 
 
 def _words(kind: Any, field: str) -> list[str]:

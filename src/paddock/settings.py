@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from paddock.errors import FieldError, ValidationFailed
+from paddock.errors import FieldError, ValidationFailed, field_error
 from paddock.resources import conf_folder
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -262,6 +262,6 @@ def _build(name: str, values: Mapping[str, Any], kind: type[S]) -> S:
     try:
         return msgspec.convert(ready, kind, strict=False)
     except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$.")
-        field = f"{name}.{where.rstrip('`')}" if where else name
-        raise ValidationFailed.of([FieldError(field, reason)]) from error
+        found = field_error(error)
+        field = f"{name}.{found.field}" if found.field else name
+        raise ValidationFailed.of([FieldError(field, found.reason)]) from error

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, In, Json, Name, Reply, endpoint
+from paddock.contracts.projects import ProjectPath
 from paddock.contracts.providers import Passage
 from paddock.errors import (
     BadName,
@@ -42,29 +43,22 @@ Object = dict[str, Json]
 REFUSED = ("base_url", "api_base", "api_key")
 
 
-class ChatPath(msgspec.Struct, frozen=True, kw_only=True):
+class ChatPath(ProjectPath, frozen=True, kw_only=True):
     """A project, and the session: a blank or missing X-Session-ID begins a new one; X-No-Session, whatever its value,
     asks for none."""
 
-    namespace: Name
-    project: Name
     session_id: Annotated[str | None, In("X-Session-ID")] = None
     no_session: Annotated[str | None, In("X-No-Session")] = None
 
 
-class SessionPath(msgspec.Struct, frozen=True, kw_only=True):
+class SessionPath(ProjectPath, frozen=True, kw_only=True):
     """One session of a project."""
 
-    namespace: Name
-    project: Name
     session_id: Name
 
 
-class SessionListPath(msgspec.Struct, frozen=True, kw_only=True):
+class SessionListPath(ProjectPath, frozen=True, kw_only=True):
     """All sessions of a project."""
-
-    namespace: Name
-    project: Name
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):

@@ -32,64 +32,50 @@ FileStatus = Literal["uploaded", "processed", "failed"]
 UPLOAD_LIMIT = 1 << 40  # bytes of a whole upload; each file in it is bounded by the setting uploads.max_bytes
 
 
-class DatasetListPath(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetListPath(ProjectPath, frozen=True, kw_only=True):
     """A project; without `include_extra_details` the lists of files are left out."""
 
-    namespace: Name
-    project: Name
     include_extra_details: bool = True
 
 
-class DatasetPath(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetPath(ProjectPath, frozen=True, kw_only=True):
     """A dataset of a project."""
 
-    namespace: Name
-    project: Name
     dataset: Name
 
 
-class UploadPath(msgspec.Struct, frozen=True, kw_only=True):
+class UploadPath(ProjectPath, frozen=True, kw_only=True):
     """A dataset to upload to. `auto_process` null: as the dataset says, which says no unless it was told otherwise."""
 
-    namespace: Name
-    project: Name
     dataset: Name
     auto_process: bool | None = None
 
 
-class FilePath(msgspec.Struct, frozen=True, kw_only=True):
+class FilePath(ProjectPath, frozen=True, kw_only=True):
     """A file of a dataset."""
 
-    namespace: Name
-    project: Name
     dataset: Name
     file_hash: Name
 
 
-class FileRemove(msgspec.Struct, frozen=True, kw_only=True):
+class FileRemove(ProjectPath, frozen=True, kw_only=True):
     """A file to remove; with `remove_from_disk` its bytes go too, unless another dataset holds them."""
 
-    namespace: Name
-    project: Name
     dataset: Name
     file_hash: Name
     remove_from_disk: bool = False
 
 
-class ProcessPath(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessPath(ProjectPath, frozen=True, kw_only=True):
     """A dataset to process; with `async_processing` the reply does not wait for the end."""
 
-    namespace: Name
-    project: Name
     dataset: Name
     async_processing: bool = False
 
 
-class ProcessCancelPath(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessCancelPath(ProjectPath, frozen=True, kw_only=True):
     """A dataset and the task that processes it."""
 
-    namespace: Name
-    project: Name
     dataset: Name
     task_id: Name
 

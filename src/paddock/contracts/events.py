@@ -12,20 +12,19 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, Json, Name, endpoint
+from paddock.contracts.projects import ProjectPath
 from paddock.errors import BadName, EventNotFound, ProjectNotFound, ValidationFailed
 
 Outcome = Literal["completed", "failed"]
 
 
-class EventListPath(msgspec.Struct, frozen=True, kw_only=True):
+class EventListPath(ProjectPath, frozen=True, kw_only=True):
     """A page of a project's events.
 
     `type` is one type (inference, rag_query, …). `start_time` and `end_time` are ISO 8601, both inclusive, and compare
     with the time at which the event began; a time without offset is UTC.
     """
 
-    namespace: Name
-    project: Name
     type: str | None = None
     start_time: str | None = None
     end_time: str | None = None
@@ -33,11 +32,9 @@ class EventListPath(msgspec.Struct, frozen=True, kw_only=True):
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
 
 
-class EventPath(msgspec.Struct, frozen=True, kw_only=True):
+class EventPath(ProjectPath, frozen=True, kw_only=True):
     """One event."""
 
-    namespace: Name
-    project: Name
     event_id: Name
 
 

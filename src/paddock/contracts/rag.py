@@ -27,36 +27,28 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 UNSET = msgspec.UNSET
 
 
-class DatabasePath(msgspec.Struct, frozen=True, kw_only=True):
+class DatabasePath(ProjectPath, frozen=True, kw_only=True):
     """A database of a project."""
 
-    namespace: Name
-    project: Name
     database: Name
 
 
-class DatabaseDelete(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseDelete(ProjectPath, frozen=True, kw_only=True):
     """A database; with `delete_collection` false its vectors stay on disk."""
 
-    namespace: Name
-    project: Name
     database: Name
     delete_collection: bool = True
 
 
-class DatabaseChoice(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseChoice(ProjectPath, frozen=True, kw_only=True):
     """A database of a project, or its default one."""
 
-    namespace: Name
-    project: Name
     database: str | None = None
 
 
-class DocumentListPath(msgspec.Struct, frozen=True, kw_only=True):
+class DocumentListPath(ProjectPath, frozen=True, kw_only=True):
     """A page of a database's documents."""
 
-    namespace: Name
-    project: Name
     database: Name
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0

@@ -13,27 +13,24 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, Json, Name, Reply, endpoint
+from paddock.contracts.projects import ProjectPath
 from paddock.errors import BadName, ProjectNotFound, TaskNotFound
 
 TaskState = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE"]
 ItemState = Literal["pending", "processing", "retry", "success", "failure", "cancelled", "reverted"]
 
 
-class TaskListPath(msgspec.Struct, frozen=True, kw_only=True):
+class TaskListPath(ProjectPath, frozen=True, kw_only=True):
     """A page of a project's tasks; `active` true lists only those that are not finished."""
 
-    namespace: Name
-    project: Name
     active: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
 
 
-class TaskPath(msgspec.Struct, frozen=True, kw_only=True):
+class TaskPath(ProjectPath, frozen=True, kw_only=True):
     """A task of a project."""
 
-    namespace: Name
-    project: Name
     task_id: Name
 
 

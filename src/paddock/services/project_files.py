@@ -12,8 +12,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from paddock.errors import (
     ValidationFailed,
 )
 from paddock.services.core import Core
+from paddock.services.keyed_locks import KeyedLocks
 from paddock.services.project_checks import Checked, check, check_file
 from paddock.services.project_merge import merge
 from paddock.services.project_secrets import masked, restore
@@ -89,7 +90,7 @@ class ProjectFiles:
         self._core = core
         self._root = core.projects_dir
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+        self._locks = KeyedLocks()
 
     async def prepare(self) -> None:
         """Remove what a deletion left that a crash cut short. Call once at start."""
@@ -148,7 +149,7 @@ class ProjectFiles:
         folder = self.folder(namespace, name)
         if namespace.lower() == RESERVED:
             raise BadRequest(f"the namespace {RESERVED} is reserved: choose another one")
-        async with self._locked(namespace, name):
+        async with self._locks.holding(namespace, name):
             if await asyncio.to_thread(_file_in, folder) is not None:
                 raise Conflict(f"project {namespace}/{name} exists already: change it with PUT, or delete it first")
             old = await asyncio.to_thread(parse, template.encode())
@@ -161,7 +162,7 @@ class ProjectFiles:
         Raises BadName, ProjectNotFound, ValidationFailed (nothing is written then). Idempotent.
         """
         check_plain(raw)
-        async with self._locked(namespace, name):
+        async with self._locks.holding(namespace, name):
             folder, old = await self._current(namespace, name)
             await self._write(folder, namespace, name, old, restore(raw, old.raw if old else {}))
         return await self.load(namespace, name)
@@ -174,7 +175,7 @@ class ProjectFiles:
         it puts in keeps its stored value. Raises ProjectNotFound, and ValidationFailed when the file is not YAML or the
         result is invalid.
         """
-        async with self._locked(namespace, name):
+        async with self._locks.holding(namespace, name):
             folder, old = await self._current(namespace, name)
             if old is None:
                 project = await self.load(namespace, name)
@@ -193,7 +194,7 @@ class ProjectFiles:
         `before` runs first; what it raises reaches the caller and nothing is deleted. It must not save, edit or delete this
         project itself. Raises BadName, ProjectNotFound.
         """
-        async with self._locked(namespace, name):
+        async with self._locks.holding(namespace, name):
             project = await self.load(namespace, name)
             if before is not None:
                 await before(project)
@@ -300,21 +301,6 @@ class ProjectFiles:
     def _sweep(self) -> None:
         for trash in self._root.glob(f"*/{_TRASH}*"):
             shutil.rmtree(trash, ignore_errors=True)  # tried again at the next start
-
-    @asynccontextmanager
-    async def _locked(self, namespace: str, name: str) -> AsyncIterator[None]:
-        key = (namespace, name)
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        self._locks[key] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, users - 1)
 
 
 def _missing(namespace: str, name: str) -> ProjectNotFound:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from paddock.builtin.parsers.sections import Heading, close_sections
 from paddock.contracts.providers import Document, Table
 from paddock.errors import ValidationFailed
-from paddock_documents.text import Heading, join_pages, reflow, row_line, sections, tidy
+from paddock_documents.text import join_pages, reflow, row_line, tidy
 from paddock_documents.wire import Block, Extracted, PageText
 
 NO_TEXT = (
@@ -37,7 +38,7 @@ def flowing(found: Extracted, wanted: Wanted) -> Document:
         if not text.strip():
             continue
         if block.kind in ("heading", "title") and block.layer == "body":
-            headings.append(Heading(block.level or 1, " ".join(block.text.split()), at))
+            headings.append(Heading(min(6, max(1, block.level or 1)), " ".join(block.text.split()), at))
         parts.append(text)
         at += len(text) + 2
     parts.extend(f"Comment by {comment}" for comment in found.comments)
@@ -47,7 +48,7 @@ def flowing(found: Extracted, wanted: Wanted) -> Document:
     if not text.strip():
         raise ValidationFailed("the file holds no text")
     tables = [Table(rows=block.rows) for block in found.blocks if block.kind == "table"] if wanted.tables else []
-    return Document(text=text, sections=sections(headings, len(text)), tables=tables)
+    return Document(text=text, sections=close_sections(headings, len(text)), tables=tables)
 
 
 def _word_count(text: str) -> int:
@@ -113,6 +114,6 @@ def mark_headings(document: Document, found: Extracted) -> None:
             continue
         place = document.text.find(line, at)
         if place >= 0 and (place == 0 or document.text[place - 1] == "\n"):
-            headings.append(Heading(block.level or 1, " ".join(block.text.split()), place))
+            headings.append(Heading(min(6, max(1, block.level or 1)), " ".join(block.text.split()), place))
             at = place + len(line)
-    document.sections = sections(headings, len(document.text))
+    document.sections = close_sections(headings, len(document.text))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from paddock.contracts.providers import Page, Section
+from paddock.contracts.providers import Page
 
 WRAPPED = 40  # a line at least this long, in characters, was broken by its margin, not by its author
 MAX_TITLE = 300
@@ -34,28 +33,6 @@ def reflow(text: str) -> str:
             parts += ["\n", line] if parts else [line]
         before = line
     return "".join(parts)
-
-
-class Heading(NamedTuple):
-    """A heading's level, title and first character."""
-
-    level: int
-    title: str
-    start: int
-
-
-def sections(headings: Sequence[Heading], length: int) -> list[Section]:
-    """Each heading's section, up to the next heading of its level or above."""
-    ends = [length] * len(headings)
-    open_: list[int] = []
-    for index, heading in enumerate(headings):
-        while open_ and headings[open_[-1]].level >= heading.level:
-            ends[open_.pop()] = heading.start
-        open_.append(index)
-    return [
-        Section(level=min(6, max(1, heading.level)), title=heading.title[:MAX_TITLE], start=heading.start, end=end)
-        for heading, end in zip(headings, ends, strict=True)
-    ]
 
 
 def join_pages(pages: Iterable[tuple[int, str]]) -> tuple[str, list[Page]]:

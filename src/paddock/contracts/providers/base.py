@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from paddock.contracts.base import Json
-from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed
+from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed, field_error
 
 
 class NoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,8 +80,7 @@ class Provider(ABC):
         try:
             config = msgspec.convert(values, declared.config, strict=True)
         except msgspec.ValidationError as error:
-            reason, _, where = str(error).partition(" - at `$.")
-            raise ValidationFailed.of([FieldError(where.rstrip("`") or type_name, reason)]) from error
+            raise ValidationFailed.of([field_error(error, type_name)]) from error
         return Configured(config, warnings + tuple(self.warn(type_name, config)))
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the hook's signature
