@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import msgspec
+
 from paddock.contracts.base import Json
 from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, TypeName
 from paddock.errors import FieldError, ValidationFailed
@@ -63,9 +65,9 @@ class ReadingParser(Parser):
             )
         )
 
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        strategy = "full" if getattr(config, "combine_pages", False) else config.chunk_strategy
-        return ChunkOptions(strategy=strategy, size=config.chunk_size, overlap=getattr(config, "chunk_overlap", 0))
+    def chunking(self, source: Source, config: Any) -> ChunkOptions:
+        options = super().chunking(source, config)
+        return msgspec.structs.replace(options, strategy="full") if getattr(config, "combine_pages", False) else options
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         if getattr(config, "chunk_overlap", 0) >= config.chunk_size:
@@ -204,6 +206,7 @@ class ExcelParser(ReadingParser):
     mime_types = mimes("sheets")
     families = ("sheets",)
     usual = ".xlsx"
+    usual_strategy = "rows"
 
     def parse(self, source: Source, config: Any) -> Document:
         mime, _ = recognise(source, self.families, self.usual)
@@ -230,9 +233,6 @@ class ExcelParser(ReadingParser):
                 "row_count": len(document.records),
             }
         return document
-
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        return ChunkOptions(strategy=getattr(config, "chunk_strategy", "rows"), size=config.chunk_size)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:
         skiprows = getattr(config, "skiprows", None)

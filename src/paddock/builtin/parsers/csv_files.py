@@ -11,7 +11,7 @@ import msgspec
 
 from paddock.builtin.parsers.reading import Encoding, check_encoding, read_text, refuse, value
 from paddock.contracts.base import Json
-from paddock.contracts.providers import ChunkOptions, Document, Parser, Record, Source, Table, TypeName
+from paddock.contracts.providers import Document, Parser, Record, Source, Table, TypeName
 from paddock.errors import FieldError, ValidationFailed
 
 MAX_FIELD = 16 * 1024 * 1024  # characters of one cell
@@ -87,6 +87,7 @@ class CSVParser(Parser):
     )
     extensions = frozenset({".csv", ".tsv", ".tab", ".psv"})
     mime_types = frozenset({"text/csv", "text/tab-separated-values", "application/csv"})
+    usual_strategy = "rows"
 
     def parse(self, source: Source, config: Any) -> Document:
         text, encoding = read_text(source, getattr(config, "encoding", "auto"))
@@ -102,10 +103,6 @@ class CSVParser(Parser):
         if getattr(config, "extract_metadata", True):
             document.metadata = {"columns": value(names), "row_count": len(document.records), "encoding": encoding}
         return document
-
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        strategy = getattr(config, "chunk_strategy", "rows")
-        return ChunkOptions(strategy=strategy, size=config.chunk_size, overlap=getattr(config, "chunk_overlap", 0))
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(getattr(config, "encoding", "auto"))

@@ -24,7 +24,7 @@ from paddock.builtin.parsers.reading import (
 )
 from paddock.builtin.parsers.sections import Heading, close_sections
 from paddock.contracts.base import Json
-from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, Table, TypeName
+from paddock.contracts.providers import Document, Parser, Source, Table, TypeName
 from paddock.errors import ValidationFailed
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s{0,5}=\s{0,5}["']?([\w.:-]{1,40})""", re.IGNORECASE)
@@ -135,9 +135,6 @@ class HTMLParser(Parser):
         if config.extract_links and reader.links:
             document.metadata["links"] = list(reader.links)
         return document
-
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        return ChunkOptions(strategy=config.chunk_strategy, size=config.chunk_size, overlap=config.chunk_overlap)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(config.encoding)

@@ -22,7 +22,7 @@ from paddock.builtin.parsers.reading import (
     value,
 )
 from paddock.contracts.base import Json
-from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, TypeName
+from paddock.contracts.providers import Document, Parser, Source, TypeName
 
 MAX_DEPTH = 100
 MAX_KEY = 200  # characters of a key in a path
@@ -56,9 +56,6 @@ class JSONParser(Parser):
         if config.extract_metadata:
             document.metadata = _shape(data) | {"encoding": encoding}
         return document
-
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        return ChunkOptions(strategy=config.chunk_strategy, size=config.chunk_size, overlap=config.chunk_overlap)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(config.encoding)

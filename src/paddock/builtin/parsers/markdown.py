@@ -21,7 +21,7 @@ from paddock.builtin.parsers.reading import (
 from paddock.builtin.parsers.sections import Heading, close_sections
 from paddock.builtin.parsers.text import tidy
 from paddock.contracts.base import Json
-from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, Table, TypeName
+from paddock.contracts.providers import Document, Parser, Source, Table, TypeName
 
 MAX_FRONT_MATTER = 64 * 1024
 
@@ -105,10 +105,6 @@ class MarkdownParser(Parser):
         if getattr(config, "extract_tables", True):
             document.tables = reader.tables
         return document
-
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
-        overlap = getattr(config, "chunk_overlap", 0)
-        return ChunkOptions(strategy=config.chunk_strategy, size=config.chunk_size, overlap=overlap)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(getattr(config, "encoding", "auto"))

@@ -144,16 +144,14 @@ class TextParser(Parser):
             text = tidy(text)
         return Document(text=text, metadata=_metadata(source, config, text, encoding))
 
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  the contract's signature
+    def chunking(self, source: Source, config: Any) -> ChunkOptions:
         extra: dict[str, Json] = {}
         for field in ("token_model", "preserve_code_structure"):
             if hasattr(config, field):
                 extra[field] = getattr(config, field)
         if getattr(config, "include_prev_next_rel", False):
             extra["relations"] = True
-        return ChunkOptions(
-            strategy=config.chunk_strategy, size=config.chunk_size, overlap=config.chunk_overlap, extra=extra
-        )
+        return msgspec.structs.replace(super().chunking(source, config), extra=extra)
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_encoding(config.encoding)

@@ -94,14 +94,22 @@ class Parser(Provider):
 
     extensions: ClassVar[frozenset[str]] = frozenset()  # ".pdf": lower case with the dot
     mime_types: ClassVar[frozenset[str]] = frozenset()
+    usual_strategy: ClassVar[str] = "paragraphs"  # of configs without chunk_strategy
 
     @abstractmethod
     def parse(self, source: Source, config: Any) -> Document:
         """Read the file. Raises ValidationFailed with a reason for people: corrupt, encrypted, no text layer, empty."""
 
-    @abstractmethod
-    def chunking(self, source: Source, config: Any) -> ChunkOptions:
-        """How this parser's config (chunk_size, chunk_overlap, chunk_strategy …) cuts the document."""
+    def chunking(self, source: Source, config: Any) -> ChunkOptions:  # noqa: ARG002  for parsers that look at the file
+        """How the document is to be cut: the config's chunk_strategy, chunk_size and chunk_overlap, as far as it has them.
+
+        Override it where more than these decides.
+        """
+        return ChunkOptions(
+            strategy=getattr(config, "chunk_strategy", self.usual_strategy),
+            size=getattr(config, "chunk_size", 1000),
+            overlap=getattr(config, "chunk_overlap", 0),
+        )
 
 
 class Chunker(Provider):
