@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from paddock.errors import Conflict, DatabaseNotFound, ProjectNotFound, StrategyNotFound
+from paddock.errors import Conflict, DatabaseNotFound, ProjectNotFound, ProviderUnavailable, StrategyNotFound
 from paddock.services.ingest import ChunkChange
 from paddock.services.stores import OpenDatabase, Stores
 
@@ -155,6 +155,21 @@ async def test_chunks_whose_embedder_was_never_written_down_are_kept(farm: Any, 
     await farm.process()
     assert await farm.chunks() == 4
     assert (database(tmp_path) / "embedder.json").is_file()
+
+
+async def test_a_damaged_note_of_the_embedder_is_told_and_never_guessed(
+    farm: Any, stores: Stores, tmp_path: Path
+) -> None:
+    await farm.upload("a.txt", "a" * 300)
+    await farm.process()
+    await stores.close("farm", "field", "main")
+    (database(tmp_path) / "embedder.json").write_bytes(b"{")
+    with pytest.raises(ProviderUnavailable, match=r"embedder\.json of database main is damaged"):
+        async with stores.using("farm", "field", "main"):
+            raise AssertionError("opened")
+    (database(tmp_path) / "embedder.json").unlink()
+    async with stores.using("farm", "field", "main") as opened:
+        assert (await opened.store.stats()).chunks == 3
 
 
 async def test_files_that_come_first_at_once_fill_the_database_without_a_retry(farm: Any) -> None:

@@ -200,8 +200,8 @@ class Stores:
             if entry.store is None or entry.opened_as != (config.type, settled, _identity(folder)):
                 await entry.close()
                 await asyncio.to_thread((folder / _DATA).mkdir, parents=True, exist_ok=True)
-                entry.store = await provider.open(folder / _DATA, settled)
                 space = await asyncio.to_thread(read_space, folder)
+                entry.store = await provider.open(folder / _DATA, settled)
                 entry.space = space.fingerprint if space else None
                 entry.opened_as = (config.type, settled, _identity(folder))
             entry.take()
@@ -313,11 +313,17 @@ class Stores:
 
 
 def read_space(folder: Path) -> Space | None:
-    """Whose vectors a database holds, as far as it was written down."""
+    """Whose vectors a database holds; None when nothing was written down yet. Raises ProviderUnavailable for a damaged
+    file: to guess could mix the vectors of two embedders."""
     try:
         return msgspec.json.decode((folder / _EMBEDDER).read_bytes(), type=Space)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except FileNotFoundError:
         return None
+    except msgspec.DecodeError as error:
+        raise ProviderUnavailable(
+            f"{_EMBEDDER} of database {folder.name} is damaged: restore it from a backup, or delete the database and process "
+            "its datasets again"
+        ) from error
 
 
 def write_space(folder: Path, space: Space) -> None:
