@@ -17,6 +17,11 @@ demo *args:
 test *args:
     uv run --group test pytest -n auto "$@"
 
+# Build the real llama-server that the tests run, once, and print its path
+[group('check')]
+llama-server:
+    .ci/llama-server
+
 # Style, strict types, generated tables
 [group('check')]
 lint:

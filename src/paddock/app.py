@@ -21,6 +21,7 @@ from paddock.outgoing import OutgoingClient
 from paddock.plugins import Loaded, Plugins
 from paddock.routes import Dispatcher
 from paddock.services import CONTRACTS, Core, Services
+from paddock.services.hosting import PluginHost
 from paddock.services.project_secrets import outgoing_allow
 from paddock.settings import Settings
 from paddock.storage import Blobs, Database
@@ -55,8 +56,11 @@ class App:
         )
         self.services = Services(self.core)
         self.plugins.attach(self.services.implementations(), settings.plugins.required)
-        self.plugins.open(settings, self.core.http)
-        self.dispatcher = Dispatcher(self.plugins, settings, Gatekeeper(settings.auth), self.log)
+        self.plugins.open(settings, self.core.http, lambda name: PluginHost(self.core, self.services.events, name))
+        self.gatekeeper = Gatekeeper(settings.auth)
+        self.core.serving.closed = lambda: self.gatekeeper.closed
+        self.core.serving.port = settings.server.port
+        self.dispatcher = Dispatcher(self.plugins, settings, self.gatekeeper, self.log)
         failed: Any = self.dispatcher.failed  # it returns an ASGI application, Litestar's type expects its Response
         self.litestar = LeanLitestar(
             self.dispatcher.handlers(),
@@ -89,6 +93,7 @@ class App:
             stack.push_async_callback(self._close_plugins)
             await asyncio.to_thread(core.blobs.prepare)
             await stack.enter_async_context(self.services.running())
+            await stack.enter_async_context(self.plugins.running())
             stack.callback(self.stop)
             for item in self.plugins.loaded:
                 if item.error:

@@ -9,7 +9,8 @@
     ├── Forbidden                   403  forbidden
     ├── NotFound                    404  not_found
     │   ├── ProjectNotFound, DatasetNotFound, DatabaseNotFound, FileNotFound, TaskNotFound,
-    │   └── SessionNotFound, EventNotFound, ExampleNotFound, TemplateNotFound, StrategyNotFound, ModelNotFound
+    │   ├── SessionNotFound, EventNotFound, ExampleNotFound, TemplateNotFound, StrategyNotFound, ModelNotFound,
+    │   └── InstanceNotFound, KeyNotFound
     ├── MethodNotAllowed            405  method_not_allowed
     ├── RequestTimeout              408  request_timeout
     ├── Conflict                    409  conflict
@@ -41,6 +42,8 @@ __all__ = [
     "FieldError",
     "FileNotFound",
     "Forbidden",
+    "InstanceNotFound",
+    "KeyNotFound",
     "MethodNotAllowed",
     "ModelNotFound",
     "NotFound",
@@ -180,6 +183,14 @@ class StrategyNotFound(NotFound):
 
 class ModelNotFound(NotFound):
     """No model of that name; the message lists near matches."""
+
+
+class InstanceNotFound(NotFound):
+    """No llama-server instance of that name."""
+
+
+class KeyNotFound(NotFound):
+    """No key with that id."""
 
 
 class MethodNotAllowed(PaddockError):

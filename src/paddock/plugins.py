@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import pluggy
 
-from paddock.contracts.base import PROJECT, Context, Endpoint, endpoints_of
+from paddock.contracts.base import PROJECT, Context, Endpoint, Service, endpoints_of
 from paddock.contracts.providers import (
     ChatModel,
     Chunker,
@@ -23,7 +23,9 @@ from paddock.contracts.providers import (
     Environment,
     Extractor,
     Health,
+    Host,
     HttpClient,
+    ModelServer,
     ModelSource,
     Parser,
     Provider,
@@ -199,6 +201,7 @@ class Plugins:
         self._loaded = list(loaded)
         self._required: list[str] = []
         self._built_in: list[object] = []
+        self._services: dict[str, list[Service]] = {}
         self.endpoints: list[Endpoint] = []
         self._manager.add_hookspecs(hooks)
         for module in contracts:
@@ -209,6 +212,7 @@ class Plugins:
                     self._add_contracts(module)
         self.chat_models: Registry[ChatModel] = Registry("chat model provider", ChatModel)
         self.model_sources: Registry[ModelSource] = Registry("model source", ModelSource)
+        self.model_servers: Registry[ModelServer] = Registry("model server", ModelServer)
         self.embedders: Registry[Embedder] = Registry("embedder", Embedder)
         self.rerankers: Registry[Reranker] = Registry("reranker", Reranker)
         self.parsers: Registry[Parser] = Registry("parser", Parser)
@@ -271,27 +275,58 @@ class Plugins:
                     self._manager.unregister(name=item.name)
                 raise
 
-    def open(self, settings: Settings, http: HttpClient) -> None:
-        """Ask every plugin for its providers. One that fails is left out with its error, unless it is required.
+    def open(self, settings: Settings, http: HttpClient, hosts: Callable[[str], Host]) -> None:
+        """Ask every plugin for its providers and services. One that fails is left out with its error, unless it is
+        required. `hosts` makes the `Host` of a plugin.
 
         Raises ValidationFailed for a type name that is provided twice: nobody can know which one is meant.
         """
         for plugin in self._built_in:
-            for registry, provider in self._providers(plugin, Environment(settings, settings.data_dir, http)):
+            for registry, provider in self._providers(
+                plugin, Environment(settings, settings.data_dir, http, hosts(BUILT_IN))
+            ):
                 registry.add(BUILT_IN, provider)
         for item in self._loaded:
             if item.plugin is None:
                 continue
-            found: list[tuple[Registry[Any], Provider]] = []
+            plugin, found = item.plugin, []
             with item.blamed("its providers"):
-                section = section_of(item.plugin)
+                section = section_of(plugin)
                 own = settings.sections.get(section[0]) if section else None
-                found = self._providers(item.plugin, Environment(own, settings.data_dir, http))
+                env = Environment(own, settings.data_dir, http, hosts(item.name))
+                found = self._providers(plugin, env)
+                self._add_services(item.name, plugin, env)
             if item.error:
-                self._manager.unregister(name=item.name)
+                self._remove(item.name)
             for registry, provider in found:
                 registry.add(item.name, provider)
         self._check_required()
+
+    def _add_services(self, owner: str, plugin: object, env: Environment) -> None:
+        """Register what implements the plugin's endpoints for this application."""
+        others = [one for one in self._manager.get_plugins() if one is not plugin]
+        for answer in self._manager.subset_hook_caller("paddock_services", others)(env=env):
+            for service in answer:
+                if not isinstance(service, Service):
+                    raise TypeError(f"paddock_services returns a list of Service; {service!r} is none")
+                self._services.setdefault(owner, []).append(service)
+                self._manager.register(service)
+                self._manager.check_pending()
+
+    def _remove(self, name: str) -> None:
+        self._manager.unregister(name=name)
+        for service in self._services.pop(name, ()):
+            if self._manager.is_registered(service):
+                self._manager.unregister(service)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start the plugins' services in their order; stop them in reverse."""
+        async with AsyncExitStack() as stack:
+            for services in self._services.values():
+                for service in services:
+                    await stack.enter_async_context(service.running())
+            yield
 
     def _providers(self, plugin: object, env: Environment) -> list[tuple[Registry[Any], Provider]]:
         others = [one for one in self._manager.get_plugins() if one is not plugin]
@@ -337,9 +372,9 @@ class Plugins:
             if health:
                 looks = await asyncio.gather(*map(look_at, mine))
                 info.health |= {provider.name: look for provider, look in zip(mine, looks, strict=True)}
-        plugin = self._manager.get_plugin(name)
-        if plugin is not None:
-            mine_too = {caller.name for caller in self._manager.get_hookcallers(plugin) or ()}
+        parts = [self._manager.get_plugin(name), *self._services.get(name, ())]
+        if parts[0] is not None:
+            mine_too = {caller.name for part in parts for caller in self._manager.get_hookcallers(part) or ()}
             info.endpoints = [item.name for item in self.endpoints if item.name in mine_too]
         return info
 

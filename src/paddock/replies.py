@@ -33,9 +33,9 @@ def api_of(path: str) -> Api:
 
 
 def error_status(error: PaddockError, api: Api) -> int:
-    """The status of an error; OpenAI's own paths answer 400 where the others answer 422."""
+    """The status of an error; only LlamaFarm's paths, and project chat, know the status 422: the others answer 400."""
     status = error.http_status
-    return 400 if status == 422 and api == "openai" else status
+    return 400 if status == 422 and api not in ("llamafarm", "chat") else status
 
 
 def error_body(error: PaddockError, api: Api) -> dict[str, Any]:

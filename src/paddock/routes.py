@@ -117,6 +117,8 @@ class Dispatcher:
             if isinstance(value.body, bytes):
                 return Whole(value.status, value.body, value.media_type, value.headers)
             return await start_stream(value, self.streaming)
+        if endpoint.status == 204:
+            return Whole(204, b"", JSON, ctx.response_headers)
         if endpoint.kind == "text":
             return Whole(endpoint.status, value.encode(), "text/plain; charset=utf-8", ctx.response_headers)
         return Whole(endpoint.status, replies.encode(value), JSON, ctx.response_headers)

@@ -85,7 +85,7 @@ async def run(app: App, stop: asyncio.Event, ready: Ready | None = None) -> None
     from granian.server.embed import Server  # noqa: PLC0415
 
     settings = app.settings.server
-    port = free_port(settings.host, settings.port)
+    app.core.serving.port = port = free_port(settings.host, settings.port)
     async with app.lifespan():
         # HTTP/1 alone: while Granian waits to see which version a client speaks it has no time limit, and no client
         # speaks HTTP/2 without TLS unless it is told to.

@@ -40,6 +40,7 @@ from paddock.settings import Chat, Server, Settings
 from paddock.storage import Blobs, Database
 from paddock.storage.schema import MIGRATIONS
 from paddock.testing.chat import EchoModel, sse_events
+from paddock.testing.host import MemoryHost
 from paddock.testing.memory_store import MemoryStorePlugin
 
 DATABASE = {
@@ -238,7 +239,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     core = Core(settings=settings, plugins=plugins, state=state, blobs=Blobs(tmp_path / "blobs"), http=http)
     lab = Lab(core, echo, raw)
     plugins.attach([lab.chat], [])
-    plugins.open(settings, http)
+    plugins.open(settings, http, lambda _: MemoryHost())
     await lab.events.start()
     await lab.chat.start()
     lab.project()

@@ -38,6 +38,7 @@ from paddock.plugins import Loaded, Plugins, discover, settings_sections
 from paddock.services.core import Core
 from paddock.settings import load_settings
 from paddock.storage import Blobs, Database
+from paddock.testing.host import MemoryHost
 
 CoreMaker = Callable[..., Core]
 
@@ -167,7 +168,7 @@ def make_core(tmp_path: Path) -> CoreMaker:
         http = OutgoingClient(settings.outgoing.allow)
         plugins = Plugins([*loaded, Loaded("parts", "1", Components(template_folders(settings)))], [project_contracts])
         plugins.attach(services, ["openai", "ollama", "parts"])
-        plugins.open(settings, http)
+        plugins.open(settings, http, lambda _: MemoryHost())
         return Core(
             settings=settings,
             plugins=plugins,

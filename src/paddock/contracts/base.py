@@ -15,6 +15,7 @@ import inspect
 import re
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -45,11 +46,33 @@ class In(msgspec.Struct, frozen=True):
     header: str
 
 
-class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the kind of the key (None without one) and a short printable label for logs."""
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key is limited to. `projects` (``namespace/project``, ``namespace/*``) and `models` (names, or beginnings with
+    ``*`` behind them) are None when they are not limited; with only one of the two given, the key can't use the other kind.
+    """
 
-    kind: Literal["anonymous", "management", "inference"] = "anonymous"
+    verbs: frozenset[Access] = frozenset({"infer"})
+    projects: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the kind of the credential, a short printable label for logs, the stored key's id, and its limits.
+
+    `scope` is None for a caller without limits (nobody needs a key, a management key, a user of the older API).
+    """
+
+    kind: Literal["anonymous", "management", "inference", "user"] = "anonymous"
     label: str = "anonymous"
+    key_id: str | None = None
+    scope: Scope | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the gateway may serve this model to the caller."""
+        scope = self.scope
+        if scope is None or (scope.models is None and scope.projects is None):
+            return True
+        return any(model == one or (one.endswith("*") and model.startswith(one[:-1])) for one in scope.models or ())
 
 
 class Context:
@@ -75,6 +98,19 @@ class Context:
         self.headers = headers
         self.caller = caller
         self.response_headers: dict[str, str] = {}
+
+
+class Service:
+    """Implementations of endpoint contracts that belong to one application: the hook ``paddock_services`` hands them over.
+
+    Two applications may live in one process, so state belongs here and not into the plugin object.
+    """
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Entered when the state is open and the core's services run, left before they stop. Raises PaddockError when the
+        server can't start like this."""
+        yield
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -174,6 +210,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: int | None
     reply: Any
     form: tuple[str, ...]
+    late_credential: bool
     doc: str
 
 
@@ -193,12 +230,15 @@ def endpoint(
     body_limit: int | None = None,
     reply: Any = None,
     form: tuple[str, ...] = ("file",),
+    late_credential: bool = False,
 ) -> Callable[[F], F]:
     """Declare a contract.
 
     `body_limit` in bytes replaces the setting ``server.max_body_bytes`` for this path (0: no limit but the
     implementation's own). `reply` is the type of the JSON body of kind ``reply``, for the OpenAPI document; `form` names
-    the file fields of kind ``upload``.
+    the file fields of kind ``upload``. `late_credential` lets a websocket present its credential as a subprotocol
+    (``bearer.TOKEN``) or in its first message (``{"type": "auth", "token": …}``), because browsers can't set its headers;
+    never in the query.
     """
 
     def declare(function: F) -> F:
@@ -221,6 +261,7 @@ def endpoint(
             "body_limit": body_limit,
             "reply": reply,
             "form": form,
+            "late_credential": late_credential,
             "doc": function.__doc__,
         }
         return hookspec(firstresult=True)(function)

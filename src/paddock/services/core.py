@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from paddock.plugins import Plugins
 from paddock.settings import Log as LogSettings
 from paddock.settings import Settings
 from paddock.storage import Blobs, Database
+
+
+def _open_to_all() -> bool:
+    return False
+
+
+@dataclass(kw_only=True)
+class Serving:
+    """What is known of the running server: its port (0 until it listens), and whether any key exists."""
+
+    port: int = 0
+    closed: Callable[[], bool] = _open_to_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +41,7 @@ class Core:
     http: OutgoingClient
     log: Log = field(default_factory=lambda: Log(LogSettings(level="error")))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: Serving = field(default_factory=Serving)
 
     @property
     def projects_dir(self) -> Path:

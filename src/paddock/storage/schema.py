@@ -100,4 +100,45 @@ CREATE TABLE task_items (
 CREATE INDEX task_items_by_state ON task_items (task, state);
 """
 
-MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS]
+# Rows of plugins, each plugin's own: JSON bodies by kind and name.
+RECORDS = """
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY,
+    plugin TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (plugin, kind, name)
+);
+"""
+
+# Keys that the API made: `digest` is the SHA-256 of the key, `prefix` its visible beginning. `scope` is JSON, NULL for a
+# management key. `revoked` keeps the row for those who look up what a key was.
+KEYS = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    prefix TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    scope BLOB,
+    created REAL NOT NULL,
+    expires REAL,
+    revoked REAL
+);
+"""
+
+# Users of the older API. `password` is an argon2id hash in its own text form. Tokens carry the `epoch` of their user: raising
+# it revokes them all. `secrets` holds what signs the tokens. `revoked_tokens` are single ones, kept until they expire.
+USERS = """
+CREATE TABLE users (
+    name TEXT PRIMARY KEY,
+    password TEXT NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL
+);
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE revoked_tokens (id TEXT PRIMARY KEY, expires REAL NOT NULL);
+"""
+
+MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS, RECORDS + KEYS + USERS]

@@ -24,8 +24,9 @@ from paddock.contracts.providers.documents import (
     Table,
 )
 from paddock.contracts.providers.embedding import Embedder, Reranker, TextKind
-from paddock.contracts.providers.outgoing import Environment, HttpClient, HttpReply
+from paddock.contracts.providers.outgoing import Environment, Host, HttpClient, HttpReply, Records
 from paddock.contracts.providers.retrieval import Query, RetrievalStrategy, RetrievalTools, Retrieved
+from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
 from paddock.contracts.providers.store import (
     Filters,
     Hit,
@@ -52,15 +53,19 @@ __all__ = [
     "Environment",
     "Extractor",
     "Filters",
+    "GatewayCall",
     "Health",
     "Hit",
+    "Host",
     "HttpClient",
     "HttpReply",
     "ItemRunner",
     "Metric",
     "ModelInfo",
+    "ModelServer",
     "ModelSource",
     "NoConfig",
+    "Operation",
     "Page",
     "Parser",
     "Passage",
@@ -68,6 +73,7 @@ __all__ = [
     "Provider",
     "Query",
     "Record",
+    "Records",
     "Reranker",
     "RetrievalStrategy",
     "RetrievalTools",

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from paddock.contracts.base import hookspec
+from paddock.contracts.base import Service, hookspec
 from paddock.contracts.providers.chat import ChatModel, ModelSource
 from paddock.contracts.providers.documents import Chunker, Extractor, Parser
 from paddock.contracts.providers.embedding import Embedder, Reranker
 from paddock.contracts.providers.outgoing import Environment
 from paddock.contracts.providers.retrieval import RetrievalStrategy
+from paddock.contracts.providers.serving import ModelServer
 from paddock.contracts.providers.store import VectorStoreProvider
 from paddock.contracts.providers.tasks import TaskQueue, TemplateSource
 
@@ -29,6 +30,11 @@ def paddock_chat_models(env: Environment) -> Sequence[ChatModel]:
 @hookspec
 def paddock_model_sources(env: Environment) -> Sequence[ModelSource]:
     """Catalogues and downloads."""
+
+
+@hookspec
+def paddock_model_servers(env: Environment) -> Sequence[ModelServer]:
+    """Servers of models that the gateway under /v1 passes requests to."""
 
 
 @hookspec
@@ -74,3 +80,8 @@ def paddock_task_queues(env: Environment) -> Sequence[TaskQueue]:
 @hookspec
 def paddock_template_sources(env: Environment) -> Sequence[TemplateSource]:
     """Project templates."""
+
+
+@hookspec
+def paddock_services(env: Environment) -> Sequence[Service]:
+    """Implementations of endpoints, made for one application."""

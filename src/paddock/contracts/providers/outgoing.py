@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+
+from paddock.contracts.base import Json
 
 
 class HttpReply(Protocol):
@@ -35,8 +38,12 @@ class HttpClient(Protocol):
         body: bytes | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        trusted: bool = False,
     ) -> AbstractAsyncContextManager[HttpReply]:
         """Send; leaving the context closes the connection upstream unless the body was read to its end.
+
+        `trusted` is for an address that paddock chose itself (a child process on the loopback): it must be a literal
+        loopback address and needs no entry in ``outgoing.allow``. Never pass it for what came from outside.
 
         `timeout` bounds the whole exchange, `first_byte_timeout` the wait for the status line, both in seconds.
         Raises ProviderUnavailable (connect, break), UpstreamTimeout, ValidationFailed (an address that the setting
@@ -44,9 +51,52 @@ class HttpClient(Protocol):
         """
 
 
+class Records(Protocol):
+    """A plugin's own durable rows in the state database: JSON bodies by kind and name. A write that returned is on disk."""
+
+    async def put(self, kind: str, name: str, body: Json) -> None:
+        """Store, replacing what has the name. Raises ProviderUnavailable (the disk is full)."""
+
+    async def get(self, kind: str, name: str) -> Json:
+        """The body, or None."""
+
+    async def all(self, kind: str) -> dict[str, Json]:
+        """Every body of the kind by name, the oldest first."""
+
+    async def delete(self, kind: str, name: str) -> bool:
+        """Delete; whether there was one."""
+
+
+class Host(Protocol):
+    """What the core does for a plugin besides its settings. Rows, events and `closed` work while the server runs."""
+
+    @property
+    def records(self) -> Records:
+        """Rows of this plugin alone."""
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set when the server begins to shut down."""
+
+    @property
+    def port(self) -> int:
+        """The port of the server itself, which nothing else may take; 0 while it is not known."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether any key exists, so that callers are told apart."""
+
+    def log(self, event: str, /, level: str = "info", **fields: object) -> None:
+        """Write a line to the server's log. Never blocks."""
+
+    def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
+        """Write something that happened, and belongs to no project, into the event log. Never blocks."""
+
+
 class Environment(msgspec.Struct, frozen=True):
-    """What the core hands to a plugin when it asks for its providers: its settings section, a folder, the client."""
+    """What the core hands to a plugin when it asks for its providers: its settings section, a folder, the client, itself."""
 
     settings: Any
     data_dir: Path
     http: HttpClient
+    host: Host

@@ -1,0 +1,61 @@
+"""Model servers: what the gateway under ``/v1`` hands requests to."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Literal
+
+import msgspec
+
+from paddock.contracts.base import Caller
+from paddock.contracts.providers.base import Provider
+from paddock.contracts.providers.chat import ModelInfo
+from paddock.contracts.providers.outgoing import HttpReply
+
+Operation = Literal[
+    "chat/completions", "completions", "embeddings", "rerank", "responses", "messages", "messages/count_tokens"
+]
+
+
+class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of a caller. `model` is the server's own name of the model; `body` are the caller's bytes, unchanged
+    unless they had to name the model differently. `headers` are the few that may travel on (``openai-beta``,
+    ``anthropic-version`` …), never a credential. `first_token_timeout` and `timeout` are in seconds, None for the server's own.
+    """
+
+    operation: Operation
+    model: str
+    body: bytes
+    stream: bool
+    headers: Mapping[str, str] = {}
+    caller: Caller = Caller()
+    request_id: str = ""
+    first_token_timeout: float | None = None
+    timeout: float | None = None
+
+
+class ModelServer(Provider):
+    """Serves models by name in OpenAI's format. `types[0].name` is what stands before the slash in ``provider/model``."""
+
+    operations: frozenset[Operation] = frozenset({"chat/completions"})
+    """What it can be asked."""
+
+    @abstractmethod
+    def serve(self, call: GatewayCall) -> AbstractAsyncContextManager[HttpReply]:
+        """Answer in OpenAI's format (Anthropic's for ``messages``): status, headers and bytes as they come.
+
+        The request may wait inside ``__aenter__`` (a model is loaded); leaving the context, or cancelling, ends the work.
+        An error status of an upstream is returned, not raised. Raises ModelNotFound, ProviderUnavailable, UpstreamTimeout,
+        RateLimited, Conflict, BadRequest for a field that can't be honoured.
+        """
+
+    @abstractmethod
+    async def models(self) -> list[ModelInfo]:
+        """The catalogue. Raises ProviderUnavailable when it can't be read: down is not empty."""
+
+    def claims(self, model: str) -> str | None:  # noqa: ARG002  the hook's signature
+        """The server's own name for `model` when this name is its own before all catalogues (a managed instance, an alias),
+        else None. Asked for every request: it must be quick and do no I/O."""
+        return None

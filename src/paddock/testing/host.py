@@ -1,0 +1,55 @@
+"""A `Host` without a server: rows in memory, log lines and events kept in lists. For the tests of plugins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from paddock.contracts.base import Json
+from paddock.contracts.providers import Records
+
+
+class MemoryRecords:
+    """Rows as long as the object lives; bodies are encoded and decoded, as the real ones are."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], bytes] = {}
+
+    async def put(self, kind: str, name: str, body: Json) -> None:
+        """See `Records.put`."""
+        self._rows[kind, name] = msgspec.json.encode(body)
+
+    async def get(self, kind: str, name: str) -> Json:
+        """See `Records.get`."""
+        found = self._rows.get((kind, name))
+        return None if found is None else msgspec.json.decode(found)
+
+    async def all(self, kind: str) -> dict[str, Json]:
+        """See `Records.all`."""
+        return {name: msgspec.json.decode(body) for (one, name), body in self._rows.items() if one == kind}
+
+    async def delete(self, kind: str, name: str) -> bool:
+        """See `Records.delete`."""
+        return self._rows.pop((kind, name), None) is not None
+
+
+class MemoryHost:
+    """Set `port` and `closed` as the test wants them; `lines` and `events` hold what was written."""
+
+    def __init__(self, records: Records | None = None) -> None:
+        self.records: Records = records or MemoryRecords()
+        self.stopping = asyncio.Event()
+        self.port = 0
+        self.closed = False
+        self.lines: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+
+    def log(self, event: str, /, level: str = "info", **fields: object) -> None:
+        """Keep a line."""
+        self.lines.append({"event": event, "level": level, **fields})
+
+    def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
+        """Keep an event."""
+        self.events.append({"type": event_type, "error": error, **data})
