@@ -78,7 +78,8 @@ class Dispatcher:
         handle.__annotations__["return"] = ASGIApp  # tells Litestar to send what the handler returns as it is
         methods: Any = PROXY_METHODS if endpoint.method == "*" else [endpoint.method]
         methods = ["GET", "HEAD"] if methods == ["GET"] else methods
-        return HTTPRouteHandler(path, http_method=methods, status_code=endpoint.status, opt=options)(handle)
+        # The replies carry their own status; Litestar would refuse one without a body (204) for a handler that returns.
+        return HTTPRouteHandler(path, http_method=methods, status_code=200, opt=options)(handle)
 
     def _http(self, endpoint: Endpoint) -> Callable[..., Awaitable[Answer]]:
         reader = Reader(endpoint, self.settings.server.max_body_bytes, self.settings.server.body_timeout)
