@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import aiohttp
 import msgspec
 import pytest
+import yarl
 
 from paddock.contracts.base import Context, Download, In, RawRequest, Reply, Socket, Upload, endpoint, hookimpl
 from paddock.errors import ModelNotFound, ProviderUnavailable
@@ -68,6 +69,27 @@ def t_socket(ctx: Context, data: Socket) -> Awaitable[None]:
     """Echo messages."""
 
 
+class RestPath(msgspec.Struct, kw_only=True):
+    """A name with slashes."""
+
+    rest: str
+
+
+@endpoint("GET", "/t/things/{rest:path}", access="infer", api="openai")
+def t_thing(ctx: Context, params: RestPath) -> Awaitable[list[str]]:
+    """Echo the name."""
+
+
+@endpoint("GET", "/t/things/{rest:path}/parts", access="manage")
+def t_thing_parts(ctx: Context, params: RestPath) -> Awaitable[list[str]]:
+    """Echo the name of the thing whose parts are wanted."""
+
+
+@endpoint("GET", "/t/lonely/{rest:path}/parts", access="manage")
+def t_lonely_parts(ctx: Context, params: RestPath) -> Awaitable[list[str]]:
+    """Have no sibling without the suffix."""
+
+
 @endpoint("GET", "/t/nobody", access="read")
 def t_nobody(ctx: Context) -> Awaitable[None]:
     """Have no implementation."""
@@ -85,6 +107,22 @@ class Kinds:
     @hookimpl
     async def t_json(self, ctx: Context, params: Params, data: Body) -> dict[str, Any]:
         return {"params": msgspec.to_builtins(params), "n": data.n}
+
+    @hookimpl
+    async def t_thing(self, params: RestPath) -> list[str]:
+        if params.rest == "missing":
+            raise ModelNotFound("no such thing")
+        return ["thing", params.rest]
+
+    @hookimpl
+    async def t_thing_parts(self, params: RestPath) -> list[str]:
+        if params.rest == "missing":
+            raise ModelNotFound("no such thing")
+        return ["parts", params.rest]
+
+    @hookimpl
+    async def t_lonely_parts(self, params: RestPath) -> list[str]:
+        return ["lonely", params.rest]
 
     @hookimpl
     async def t_text(self) -> str:
@@ -163,6 +201,43 @@ async def test_bad_input_is_422_with_field_and_reason(
     assert reply.status == 422
     assert reply.json()["errors"][0]["field"] == field
     assert reply.json()["errors"][0]["reason"] in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/t/things/a", ["thing", "a"]),
+        ("/t/things/a/b", ["thing", "a/b"]),
+        ("/t/things/a%2Fb", ["thing", "a/b"]),
+        ("/t/things/a/b/", ["thing", "a/b"]),
+        ("/t/things/a/parts", ["parts", "a"]),
+        ("/t/things/a/b/parts/", ["parts", "a/b"]),
+        ("/t/things/a%2Fb/parts", ["parts", "a/b"]),
+        ("/t/things/a%2Fb%2Fparts", ["parts", "a/b"]),
+        ("/t/things/parts", ["thing", "parts"]),
+        ("/t/lonely/a/b/parts", ["lonely", "a/b"]),
+    ],
+)
+async def test_a_name_with_slashes_may_have_a_suffix_behind_it(
+    server: RunningServer, path: str, answer: list[str]
+) -> None:
+    url = yarl.URL(server.base_url + path, encoded=True)
+    async with server.session.get(url) as reply:
+        assert await reply.json() == answer
+
+
+async def test_the_contract_behind_the_suffix_decides_who_may_ask_and_how_errors_look(
+    tmp_path: Path, kinds: Kinds
+) -> None:
+    keys = {"auth": {"inference_keys": ["i"]}}
+    async with running_server(tmp_path / "d", plugins={"kinds": kinds}, settings=keys, installed=False) as server:
+        whole, parts = [await server.ask("GET", f"/t/things/missing{end}?api_key=i") for end in ("", "/parts")]
+        assert (whole.status, set(whole.json())) == (404, {"error"})
+        assert (parts.status, set(parts.json())) == (403, {"detail"})
+
+
+async def test_a_name_without_its_only_suffix_is_nobodys(server: RunningServer) -> None:
+    assert (await server.ask("GET", "/t/lonely/a/b")).status == 404
 
 
 async def test_text_is_sent_as_utf8(server: RunningServer) -> None:

@@ -246,7 +246,7 @@ async def test_enormous_headers_are_refused(server: RunningServer) -> None:
 async def test_the_api_document_names_every_route_with_its_errors(server: RunningServer) -> None:
     document = (await server.ask("GET", "/openapi.json")).json()
     for item in ENDPOINTS:
-        operation = document["paths"][item.path][item.method.lower()]
+        operation = document["paths"][item.path.replace(":path}", "}")][item.method.lower()]
         assert operation["operationId"] == item.name
         assert set(item.tags) <= set(operation["tags"])
         assert "500" in operation["responses"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -65,15 +65,22 @@ class Dispatcher:
         self.streaming = Streaming()
 
     def handlers(self) -> list[ControllerRouterHandler]:
-        """One handler for each contract, in their order."""
-        return [self._handler(endpoint) for endpoint in self.plugins.endpoints]
+        """One handler for each contract, in their order; contracts that differ only in what stands behind a ``:path``
+        parameter share one."""
+        groups: dict[tuple[str, str, bool], list[Endpoint]] = {}
+        for endpoint in self.plugins.endpoints:
+            key = (endpoint.method, trunk(endpoint.path), endpoint.kind == "websocket")
+            groups.setdefault(key, []).append(endpoint)
+        return [self._handler(group) for group in groups.values()]
 
-    def _handler(self, endpoint: Endpoint) -> ControllerRouterHandler:
-        path = re.sub(r"{(\w+)}", r"{\1:str}", endpoint.path)
+    def _handler(self, group: Sequence[Endpoint]) -> ControllerRouterHandler:
+        endpoint = group[0]
+        path = re.sub(r"{(\w+)}", r"{\1:str}", trunk(endpoint.path))
         options = {"endpoint": endpoint}
         if endpoint.kind == "websocket":
             return WebsocketRouteHandler(path, opt=options)(self._socket(endpoint))
-        handle = self._http(endpoint)
+        forked = any(path_suffix(one.path) for one in group)
+        handle = self._forked(group) if forked else self._http(endpoint)
         handle.__name__ = endpoint.name
         handle.__annotations__["return"] = ASGIApp  # tells Litestar to send what the handler returns as it is
         methods: Any = PROXY_METHODS if endpoint.method == "*" else [endpoint.method]
@@ -96,6 +103,24 @@ class Dispatcher:
                 return await (while_client_stays(work, receive) if leavable else work)
             except ClientGone:
                 return Whole(499, b"", JSON, {})  # nobody reads it; nginx's number for the log
+
+        return handle
+
+    def _forked(self, group: Sequence[Endpoint]) -> Callable[..., Awaitable[Answer]]:
+        """The router takes nothing behind a ``:path`` parameter: the longest suffix that fits decides, before admission."""
+        longest_first = sorted(group, key=lambda endpoint: -len(path_suffix(endpoint.path)))
+        branches = [(path_suffix(one.path), one, self._http(one)) for one in longest_first]
+
+        async def handle(request: Request[Any, Any, Any]) -> Answer:
+            scope: Any = request.scope
+            name, value = list(scope["path_params"].items())[-1]
+            rest = path_value(value)
+            for suffix, endpoint, answer in branches:
+                if rest.endswith(suffix) and len(rest) > len(suffix):
+                    scope["path_params"] = {**scope["path_params"], name: rest.removesuffix(suffix)}
+                    scope["paddock.endpoint"] = endpoint
+                    return await answer(request)
+            raise unserved(scope["path"])
 
         return handle
 
@@ -163,6 +188,7 @@ class Dispatcher:
         scope: Any = request.scope
         handler = scope.get("route_handler")
         endpoint: Endpoint | None = handler.opt.get("endpoint") if handler is not None else None
+        endpoint = scope.get("paddock.endpoint", endpoint)
         api = endpoint.api if endpoint else replies.api_of(scope["path"])
         known = translate(error, scope["path"])
         if known is None:
@@ -180,13 +206,33 @@ def translate(error: Exception, path: str) -> PaddockError | None:
         return ValidationFailed("the request is nested too deeply: make it flatter")
     if isinstance(error, HTTPException):
         if error.status_code == 404:
-            shown = path[:100].encode("ascii", "backslashreplace").decode()
-            return NotFound(f"nothing is served at {shown}; GET /openapi.json lists every path")
+            return unserved(path)
         if error.status_code == 405:
             return MethodNotAllowed("this path does not take this method", headers=error.headers)
         if error.status_code < 500:
             return UpstreamError(str(error.detail), error.status_code)
     return None
+
+
+def unserved(path: str) -> NotFound:
+    """The error for a path that is nobody's."""
+    shown = path[:100].encode("ascii", "backslashreplace").decode()
+    return NotFound(f"nothing is served at {shown}; GET /openapi.json lists every path")
+
+
+def trunk(path: str) -> str:
+    """A contract's path up to the end of its ``:path`` parameter: all that the router can tell apart."""
+    return re.sub(r"(:path}).*", r"\1", path)
+
+
+def path_suffix(path: str) -> str:
+    """What a contract's path has behind its ``:path`` parameter, mostly nothing."""
+    return path.removeprefix(trunk(path))
+
+
+def path_value(value: Any) -> str:
+    """A path parameter as text, decoded; a ``:path`` comes with the slash before it, others never hold one."""
+    return str(value).lstrip("/")
 
 
 class Reader:
@@ -232,7 +278,7 @@ class Reader:
         values: dict[str, Any] = {}
         for name, source, key, many in self._plan:
             if source == "path":
-                values[name] = scope["path_params"][name]
+                values[name] = path_value(scope["path_params"][name])
             elif source == "header" and key in ctx.headers:
                 values[name] = ctx.headers[key]
             elif source == "query" and key in query:
