@@ -283,7 +283,7 @@ class Plugins:
         """
         for plugin in self._built_in:
             for registry, provider in self._providers(
-                plugin, Environment(settings, settings.data_dir, http, hosts(BUILT_IN))
+                plugin, Environment(settings, settings.data_dir, http, hosts(BUILT_IN), settings.hub_cache)
             ):
                 registry.add(BUILT_IN, provider)
         for item in self._loaded:
@@ -293,7 +293,7 @@ class Plugins:
             with item.blamed("its providers"):
                 section = section_of(plugin)
                 own = settings.sections.get(section[0]) if section else None
-                env = Environment(own, settings.data_dir, http, hosts(item.name))
+                env = Environment(own, settings.data_dir, http, hosts(item.name), settings.hub_cache)
                 found = self._providers(plugin, env)
                 self._add_services(item.name, plugin, env)
             if item.error:

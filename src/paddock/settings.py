@@ -1,8 +1,8 @@
 """Settings: defaults, then ``--config FILE``, then the environment, then the command line; one frozen struct at the end.
 
 Environment: ``PADDOCK_SECTION__KEY`` (lists comma-separated), and the two short names ``PADDOCK_DATA_DIR`` and
-``LF_DATA_DIR``. A key that no struct knows is refused by name. A plugin declares its own section with the hook
-``paddock_settings``.
+``LF_DATA_DIR``; weaker than the file are the hub's own HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+A key that no struct knows is refused by name. A plugin declares its own section with the hook ``paddock_settings``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PREFIX = "PADDOCK_"
 SHIPPED = "paddock.toml"
+HUB_NAMES = "the hub's environment"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +86,14 @@ class Uploads(Section, frozen=True, kw_only=True):
     max_bytes: Positive = 4 * 1024 * 1024 * 1024
 
 
+class Models(Section, frozen=True, kw_only=True):
+    """The model cache, in the hub's layout. `cache_dir` empty: ``{data}/models/hub``. With `auto_download` a model that is
+    needed and not there is fetched; without, the error names the command that does."""
+
+    cache_dir: str = ""
+    auto_download: bool = False
+
+
 class Projects(Section, frozen=True, kw_only=True):
     """Further folders with templates (NAME.yaml) and examples (FOLDER/manifest.yaml) beside the shipped ones."""
 
@@ -135,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins = Plugins()
     outgoing: Outgoing = Outgoing()
     uploads: Uploads = Uploads()
+    models: Models = Models()
     projects: Projects = Projects()
     chat: Chat = Chat()
     tasks: Tasks = Tasks()
@@ -146,6 +156,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def data_dir(self) -> Path:
         """The data folder, absolute."""
         return Path(self.server.data_dir).expanduser().absolute()
+
+    @property
+    def hub_cache(self) -> Path:
+        """The folder of the model cache, absolute."""
+        own = self.models.cache_dir
+        return Path(own).expanduser().absolute() if own else self.data_dir / "models" / "hub"
 
 
 CORE: dict[str, type[Section]] = {
@@ -168,10 +184,9 @@ def load_settings(
     passed = {name.replace("-", "_") for name in absent} - set(known)
     merged: Raw = {}
     for layer, given in raw_layers(config, environ, overrides):
-        # The shipped file also shows the sections of plugins that may not be installed here.
-        values = {
-            name: keys for name, keys in given.items() if name in known or (layer != SHIPPED and name not in passed)
-        }
+        # The shipped file and the hub's variables also set the sections of plugins that may not be installed here.
+        general = layer in (SHIPPED, HUB_NAMES)
+        values = {name: keys for name, keys in given.items() if name in known or not (general or name in passed)}
         _check_keys(layer, values, known)
         for section, keys in values.items():
             merged.setdefault(section, {}).update(keys)
@@ -194,7 +209,7 @@ def raw_layers(
     config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]] | None
 ) -> list[tuple[str, Raw]]:
     """The layers, weakest first, each with a name for messages."""
-    layers: list[tuple[str, Raw]] = [(SHIPPED, _read(conf_folder() / SHIPPED))]
+    layers: list[tuple[str, Raw]] = [(SHIPPED, _read(conf_folder() / SHIPPED)), (HUB_NAMES, _from_hub(environ))]
     if config is not None:
         if not config.is_file():
             raise ValidationFailed(f"the settings file {config} does not exist: check --config")
@@ -226,6 +241,23 @@ def _from_environment(environ: Mapping[str, str]) -> Raw:
     for name, value in environ.items():
         if name.startswith(PREFIX) and "__" in name:
             section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+            found.setdefault(section, {})[key] = value
+    return found
+
+
+def _from_hub(environ: Mapping[str, str]) -> Raw:
+    """The variables that every tool of the Hugging Face hub reads; any setting of paddock's own is stronger."""
+    home = environ.get("HF_HOME")
+    offline = environ.get("HF_HUB_OFFLINE", "").lower()
+    given = {
+        ("models", "cache_dir"): environ.get("HF_HUB_CACHE") or (f"{home}/hub" if home else None),
+        ("hub", "endpoint"): environ.get("HF_ENDPOINT"),
+        ("hub", "token"): environ.get("HF_TOKEN"),
+        ("hub", "offline"): "true" if offline in ("1", "on", "yes", "true") else None,
+    }
+    found: Raw = {}
+    for (section, key), value in given.items():
+        if value:
             found.setdefault(section, {})[key] = value
     return found
 

@@ -24,7 +24,7 @@ def provider() -> SqliteVecProvider:
 
 def test_the_plugin_declares_its_settings_and_its_store(tmp_path: Path) -> None:
     assert plugin.paddock_settings() == ("sqlite_vec", SqliteVecSettings)
-    env = Environment(SqliteVecSettings(), tmp_path, http=None, host=MemoryHost())  # type: ignore[arg-type]  # a store reaches nobody
+    env = Environment(SqliteVecSettings(), tmp_path, http=None, host=MemoryHost(), hub_cache=tmp_path)  # type: ignore[arg-type]  # a store reaches nobody
     (store,) = plugin.paddock_vector_stores(env)
     assert [declared.name for declared in store.types] == ["SqliteVecStore", "ChromaStore", "QdrantStore", "FAISSStore"]
 

@@ -155,8 +155,7 @@ class SystemService:
 
     @hookimpl
     async def disk_get(self, ctx: Context) -> DiskReport:
-        cache = Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME") or self._core.settings.data_dir)
-        return DiskReport(cache=disk(cache), system=disk(Path("/")))
+        return DiskReport(cache=disk(self._core.settings.hub_cache), system=disk(Path("/")))
 
     @hookimpl
     async def plugins_list(self, ctx: Context) -> PluginList:

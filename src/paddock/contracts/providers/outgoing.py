@@ -94,9 +94,11 @@ class Host(Protocol):
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """What the core hands to a plugin when it asks for its providers: its settings section, a folder, the client, itself."""
+    """What the core hands to a plugin when it asks for its providers: its settings section, a folder, the client, itself,
+    the folder of the model cache (`paddock.builtin.hub_cache` reads it)."""
 
     settings: Any
     data_dir: Path
     http: HttpClient
     host: Host
+    hub_cache: Path
