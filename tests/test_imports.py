@@ -21,7 +21,7 @@ FLOORS = (
     ("resources", "settings"),
     ("storage",),
     ("logs",),
-    ("outgoing", "outgoing_http"),
+    ("outgoing", "outgoing_http", "outgoing_ws"),
     ("builtin",),
     ("openapi",),
     ("plugins",),

@@ -160,6 +160,7 @@ class Kinds:
 
     @hookimpl
     async def t_socket(self, data: Socket) -> None:
+        await data.accept("echo" if "echo" in data.protocols else None)
         while (message := await data.receive()) is not None:
             await data.send(message)
 
@@ -297,6 +298,14 @@ async def test_a_websocket_carries_text_and_bytes(server: RunningServer) -> None
         assert await socket.receive_str() == "hi"
         await socket.send_bytes(b"\x00" * 100_000)
         assert await socket.receive_bytes() == b"\x00" * 100_000
+
+
+async def test_a_websocket_gets_the_protocol_that_the_endpoint_chooses(server: RunningServer) -> None:
+    url = server.base_url + "/t/socket"
+    async with server.session.ws_connect(url, protocols=["other", "echo"]) as socket:
+        assert socket.protocol == "echo"
+    async with server.session.ws_connect(url, protocols=["other"]) as socket:
+        assert socket.protocol is None
 
 
 async def test_a_websocket_of_a_foreign_page_is_refused(server: RunningServer) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from paddock.contracts.providers import HttpReply
+from paddock.contracts.providers import HttpReply, HttpSocket
 from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class OutgoingClient:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
         trusted: bool = False,
@@ -254,13 +254,35 @@ class OutgoingClient:
         origin = self._own(url) if trusted else self.check(url)
         first_byte = self.first_byte_timeout if first_byte_timeout is None else first_byte_timeout
         total = self.timeout if timeout is None else timeout
+        pool = self._open_pool()
+        from paddock.outgoing_http import Exchange, Request  # noqa: PLC0415  aiohttp is heavy: on first use
+
+        return Exchange(pool, Request(method, url, origin, headers, body, total, min(first_byte, total)))
+
+    def websocket(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        protocols: Sequence[str] = (),
+        trusted: bool = False,
+    ) -> AbstractAsyncContextManager[HttpSocket]:
+        """See `HttpClient.websocket`."""
+        origin = self._own(url) if trusted else self.check(url)
+        pool = self._open_pool()
+        from paddock.outgoing_ws import Conversation  # noqa: PLC0415  aiohttp is heavy: on first use
+
+        patience = self.first_byte_timeout
+        return Conversation(pool, url, origin, headers=headers, protocols=tuple(protocols), patience=patience)
+
+    def _open_pool(self) -> Pool:
         if self._closed:
             raise ProviderUnavailable("the server is shutting down")
-        from paddock.outgoing_http import Exchange, Pool, Request  # noqa: PLC0415  aiohttp is heavy: on first use
-
         if self._pool is None:
+            from paddock.outgoing_http import Pool  # noqa: PLC0415  aiohttp is heavy: on first use
+
             self._pool = Pool(self.allowed, self.connect_timeout, self._resolve)
-        return Exchange(self._pool, Request(method, url, origin, headers, body, total, min(first_byte, total)))
+        return self._pool
 
     async def close(self) -> None:
         """Close all connections, those in use too. Idempotent."""

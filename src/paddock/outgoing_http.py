@@ -120,7 +120,7 @@ class Request(NamedTuple):
     url: str
     origin: Origin
     headers: Mapping[str, str] | None
-    body: bytes | None
+    body: bytes | AsyncIterator[bytes] | None
     total: float
     first_byte: float
 
@@ -144,7 +144,8 @@ class Exchange:
                 try:
                     self._response = await self._send()
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                    if opened or isinstance(error, aiohttp.ClientConnectorError):
+                    once = not isinstance(request.body, bytes | None)  # it can't be sent again
+                    if opened or once or isinstance(error, aiohttp.ClientConnectorError):
                         raise
                     # A pooled connection that the upstream had just closed: nothing was answered, so ask once more.
                     self._response = await self._send()
@@ -159,7 +160,7 @@ class Exchange:
             request.method,
             URL(request.url, encoded=True),
             headers=request.headers,
-            data=io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body,
+            data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY else body,
             allow_redirects=False,
             timeout=self._pool.timeout(request.total),
         )

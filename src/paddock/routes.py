@@ -91,7 +91,9 @@ class Dispatcher:
     def _http(self, endpoint: Endpoint) -> Callable[..., Awaitable[Answer]]:
         reader = Reader(endpoint, self.settings.server.max_body_bytes, self.settings.server.body_timeout)
         # What only looks things up may be broken off when nobody waits for it any more; what changes something may not.
-        leavable = endpoint.kind == "reply" or (endpoint.data is not None and endpoint.access in ("read", "infer"))
+        leavable = endpoint.kind in ("reply", "proxy") or (
+            endpoint.data is not None and endpoint.access in ("read", "infer")
+        )
 
         async def handle(request: Request[Any, Any, Any]) -> Answer:
             scope: Any = request.scope
@@ -100,7 +102,7 @@ class Dispatcher:
             try:
                 given = await reader.read(scope, ctx, receive)
                 work = self._reply(endpoint, ctx, given)
-                return await (while_client_stays(work, receive) if leavable else work)
+                return await (while_client_stays(work, receive, given.get("data")) if leavable else work)
             except ClientGone:
                 return Whole(499, b"", JSON, {})  # nobody reads it; nginx's number for the log
 
@@ -153,14 +155,13 @@ class Dispatcher:
         reader = Reader(endpoint, 0, 0)
 
         async def handle(socket: WebSocket[Any, Any, Any]) -> None:
+            session = WebSocketSession(socket)
             try:
                 ctx = self.context(endpoint, socket.scope)
                 given = reader.parameters(socket.scope, ctx)
-            except PaddockError as error:  # closing before accepting refuses the handshake
-                await WebSocketSession(socket).close(1008, error.message)
+            except PaddockError as error:
+                await session.refuse(error.message)
                 return
-            await socket.accept()
-            session = WebSocketSession(socket)
             await self._converse(
                 asyncio.ensure_future(self.plugins.call(endpoint.name, ctx, **given, data=session)), session
             )

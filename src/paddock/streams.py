@@ -178,19 +178,23 @@ async def _until_end(events: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
         yield event
 
 
-async def _wait_gone(receive: Receive) -> None:
+async def _wait_gone(receive: Receive, body: Any = None) -> None:
+    ended: asyncio.Event | None = getattr(body, "ended", None)
+    if ended is not None:
+        await ended.wait()  # until then the work itself reads, and hears of it
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         continue
 
 
-async def while_client_stays(work: Awaitable[T], receive: Receive) -> T:
-    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read.
+async def while_client_stays(work: Awaitable[T], receive: Receive, body: Any = None) -> T:
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read, or `body`
+    is one that is still arriving and has an event `ended`.
 
     A stream goes on with the same watcher: Granian now and then reports a client as gone when a `receive` was cancelled
     and is called again, and the stream would be cut.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_wait_gone(receive))
+    gone = asyncio.ensure_future(_wait_gone(receive, body))
     watching = True
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -179,7 +179,16 @@ class RawRequest(Protocol):
 
 
 class Socket(Protocol):
-    """An accepted websocket."""
+    """A websocket; the path as it was sent. `protocols` are those that the client offers, `close_code` the one it left with."""
+
+    raw_path: bytes
+    query: bytes
+    protocols: tuple[str, ...]
+    close_code: int | None
+
+    async def accept(self, protocol: str | None = None) -> None:
+        """Complete the handshake, with one of the offered protocols. The first message in either direction does it too, with
+        none of them; idempotent."""
 
     async def receive(self) -> str | bytes | None:
         """The next message, or None when the client has left."""

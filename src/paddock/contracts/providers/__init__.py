@@ -24,7 +24,7 @@ from paddock.contracts.providers.documents import (
     Table,
 )
 from paddock.contracts.providers.embedding import Embedder, Reranker, TextKind
-from paddock.contracts.providers.outgoing import Environment, Host, HttpClient, HttpReply, Records
+from paddock.contracts.providers.outgoing import Environment, Host, HttpClient, HttpReply, HttpSocket, Records
 from paddock.contracts.providers.retrieval import Query, RetrievalStrategy, RetrievalTools, Retrieved
 from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
 from paddock.contracts.providers.store import (
@@ -59,6 +59,7 @@ __all__ = [
     "Host",
     "HttpClient",
     "HttpReply",
+    "HttpSocket",
     "ItemRunner",
     "Metric",
     "ModelInfo",

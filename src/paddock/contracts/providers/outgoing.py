@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,23 @@ class HttpReply(Protocol):
         """The whole body, at most `limit` bytes (ProviderUnavailable beyond)."""
 
 
+class HttpSocket(Protocol):
+    """An open websocket to an upstream. `protocol` is the one it chose, `close_code` and `close_reason` what it left with."""
+
+    protocol: str | None
+    close_code: int | None
+    close_reason: str
+
+    async def receive(self) -> str | bytes | None:
+        """The next message, or None when the upstream has left. Raises ProviderUnavailable when the connection breaks."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message; after the upstream left it goes nowhere."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close; idempotent."""
+
+
 class HttpClient(Protocol):
     """The core's client of upstreams. It connects only to addresses that were checked, and follows no redirects."""
 
@@ -35,7 +52,7 @@ class HttpClient(Protocol):
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
         trusted: bool = False,
@@ -45,9 +62,24 @@ class HttpClient(Protocol):
         `trusted` is for an address that paddock chose itself (a child process on the loopback): it must be a literal
         loopback address and needs no entry in ``outgoing.allow``. Never pass it for what came from outside.
 
+        A body that is an iterator is sent piece by piece as it comes (chunked, unless `headers` hold its Content-Length).
         `timeout` bounds the whole exchange, `first_byte_timeout` the wait for the status line, both in seconds.
         Raises ProviderUnavailable (connect, break), UpstreamTimeout, ValidationFailed (an address that the setting
         ``outgoing.allow`` does not list).
+        """
+
+    def websocket(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        protocols: Sequence[str] = (),
+        trusted: bool = False,
+    ) -> AbstractAsyncContextManager[HttpSocket]:
+        """Open a websocket at an ``http(s)://`` address; leaving the context closes it. Addresses as with `send`.
+
+        Raises ProviderUnavailable, UpstreamTimeout, ValidationFailed as `send`, UpstreamError with the upstream's status when
+        it refuses the handshake.
         """
 
 
