@@ -106,7 +106,7 @@ def test_an_unknown_type_names_the_plugin_to_install(tmp_path: Path) -> None:
 
 def test_the_default_plugins_load() -> None:
     assert {item.name: item.error for item in discover()} == dict.fromkeys(
-        ("documents", "llama-server", "ollama", "openai", "sqlite-vec")
+        ("documents", "llama-server", "ollama", "onnx", "openai", "sqlite-vec")
     )
 
 

@@ -20,11 +20,13 @@ from paddock.contracts.providers import (
     ChatModel,
     Chunker,
     Embedder,
+    EntityRecogniser,
     Environment,
     Extractor,
     Health,
     Host,
     HttpClient,
+    ModelImporter,
     ModelServer,
     ModelSource,
     Parser,
@@ -33,6 +35,7 @@ from paddock.contracts.providers import (
     RetrievalStrategy,
     TaskQueue,
     TemplateSource,
+    TextClassifier,
     VectorStoreProvider,
     hooks,
 )
@@ -215,6 +218,9 @@ class Plugins:
         self.model_servers: Registry[ModelServer] = Registry("model server", ModelServer)
         self.embedders: Registry[Embedder] = Registry("embedder", Embedder)
         self.rerankers: Registry[Reranker] = Registry("reranker", Reranker)
+        self.text_classifiers: Registry[TextClassifier] = Registry("text classifier", TextClassifier)
+        self.entity_recognisers: Registry[EntityRecogniser] = Registry("entity recogniser", EntityRecogniser)
+        self.model_importers: Registry[ModelImporter] = Registry("model importer", ModelImporter)
         self.parsers: Registry[Parser] = Registry("parser", Parser)
         self.chunkers: Registry[Chunker] = Registry("chunk strategy", Chunker)
         self.extractors: Registry[Extractor] = Registry("extractor", Extractor)

@@ -1,4 +1,4 @@
-"""The commands that need no running server: serve, demo, conf."""
+"""The commands that need no running server: serve, demo, conf, models import."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed
 Groups = Any  # argparse's subparsers action is private
 
 SHOW = "print the settings in effect, keys masked"
+IMPORT = "take a local Hugging Face folder into the model cache as ONNX, without torch"
 CHECK = "check llamafarm.yaml files as the server would"
 EXAMPLE = "meadow_handbook"
 NAMESPACE, NAME = "demo", "meadow"
@@ -50,6 +51,20 @@ def add(groups: Groups) -> None:
     check.add_argument("--config", type=Path, help="a settings file (TOML)")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=run_conf_check, needs_server=False)
+
+
+def add_models(verbs: Groups) -> None:
+    """Add what the group `models` can do without a server."""
+    made = verbs.add_parser("import", help=IMPORT, description=IMPORT)
+    made.add_argument(
+        "folder", metavar="FOLDER", help="a model's folder, or the id of a cached model to build a graph for"
+    )
+    made.add_argument("--name", help="the id to store it under, as ORG/NAME; made from the folder's name unless given")
+    made.add_argument("--quantize", choices=["int8"], help="a quarter of the size and faster, a little less exact")
+    made.add_argument("--data-dir", help="the data folder, which holds the model cache unless HF_HOME names another")
+    made.add_argument("--config", type=Path, help="a settings file (TOML)")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(run=run_models_import, needs_server=False)
 
 
 def _server_options(made: argparse.ArgumentParser) -> None:
@@ -131,6 +146,28 @@ def child_server(folder: Path) -> Iterator[str]:
     finally:
         child.send_signal(signal.SIGTERM)
         child.communicate()
+
+
+def run_models_import(options: argparse.Namespace, screen: Screen) -> None:
+    """Import a model folder; a server that runs finds the model at once."""
+    from paddock import server  # noqa: PLC0415  the other commands start without it
+    from paddock.contracts.providers import Progress  # noqa: PLC0415
+
+    overrides = {"server": {"data_dir": options.data_dir}} if options.data_dir else {}
+    importers = server.build(options.config, overrides).plugins.model_importers.all()
+    if not importers:
+        raise ProviderUnavailable("no plugin imports models: pip install paddock-onnx")
+    with screen.progress() as bars:
+        bar = bars.add_task("reading", total=None)
+
+        def told(progress: Progress) -> None:
+            bars.update(bar, description=progress.status, completed=progress.completed, total=progress.total)
+
+        found = importers[0].run(Path(options.folder), options.name, options.quantize, told)
+    if screen.as_json:
+        screen.data({"model": found.model, "task": found.task, "size_bytes": found.size, "folder": str(found.folder)})
+    screen.say(f"Imported {found.model} ({found.task}, {found.size / 1e6:.0f} MB).")
+    screen.say(f"Next: {found.hint}")
 
 
 def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:

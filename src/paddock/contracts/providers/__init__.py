@@ -39,6 +39,14 @@ from paddock.contracts.providers.store import (
     VectorStoreProvider,
 )
 from paddock.contracts.providers.tasks import ItemRunner, TaskQueue, TemplateSource
+from paddock.contracts.providers.text import (
+    Classified,
+    Entity,
+    EntityRecogniser,
+    Imported,
+    ModelImporter,
+    TextClassifier,
+)
 from paddock.contracts.providers.vectors import Vectors
 
 __all__ = [
@@ -47,9 +55,12 @@ __all__ = [
     "Chunk",
     "ChunkOptions",
     "Chunker",
+    "Classified",
     "Configured",
     "Document",
     "Embedder",
+    "Entity",
+    "EntityRecogniser",
     "Environment",
     "Extractor",
     "Filters",
@@ -60,8 +71,10 @@ __all__ = [
     "HttpClient",
     "HttpReply",
     "HttpSocket",
+    "Imported",
     "ItemRunner",
     "Metric",
+    "ModelImporter",
     "ModelInfo",
     "ModelServer",
     "ModelSource",
@@ -88,6 +101,7 @@ __all__ = [
     "Table",
     "TaskQueue",
     "TemplateSource",
+    "TextClassifier",
     "TextKind",
     "TypeName",
     "VectorStore",

@@ -15,6 +15,7 @@ from paddock.contracts.providers.retrieval import RetrievalStrategy
 from paddock.contracts.providers.serving import ModelServer
 from paddock.contracts.providers.store import VectorStoreProvider
 from paddock.contracts.providers.tasks import TaskQueue, TemplateSource
+from paddock.contracts.providers.text import EntityRecogniser, ModelImporter, TextClassifier
 
 
 @hookspec
@@ -45,6 +46,21 @@ def paddock_embedders(env: Environment) -> Sequence[Embedder]:
 @hookspec
 def paddock_rerankers(env: Environment) -> Sequence[Reranker]:
     """Rerankers."""
+
+
+@hookspec
+def paddock_text_classifiers(env: Environment) -> Sequence[TextClassifier]:
+    """Classifiers of texts."""
+
+
+@hookspec
+def paddock_entity_recognisers(env: Environment) -> Sequence[EntityRecogniser]:
+    """Recognisers of entities."""
+
+
+@hookspec
+def paddock_model_importers(env: Environment) -> Sequence[ModelImporter]:
+    """What takes model folders into the cache."""
 
 
 @hookspec

@@ -1,0 +1,1 @@
+"""Local Hugging Face folders into the model cache, without torch."""

@@ -1,0 +1,239 @@
+"""From a folder to the cache: read, build or take the graph, check it, store it whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from paddock.builtin.hub_cache import HubCache
+from paddock.builtin.model_names import parse_model
+from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
+from paddock.errors import BadName, BadRequest, ProviderUnavailable, ValidationFailed
+from paddock.storage import replace_file
+from paddock.storage.files import fsync_folder
+from paddock_onnx.cache import MARKER, pick_graph, repo_of
+from paddock_onnx.facts import Facts, ModelConfig, read_facts, read_json
+from paddock_onnx.importing.encoders import build
+from paddock_onnx.importing.quantize import quantize as quantized
+from paddock_onnx.importing.safetensors import Weights
+from paddock_onnx.importing.tokenizer import put_tokenizer
+from paddock_onnx.importing.verify import verify
+from paddock_onnx.probe import probe
+from paddock_onnx.settings import OnnxSettings
+
+COPIED = (
+    "config.json", "tokenizer_config.json", "special_tokens_map.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)  # fmt: skip
+GRAPH = "onnx/model.onnx"
+STEPS = 5
+WORK = ".import-"  # before the name of a folder under construction
+LEFT = 24 * 3600.0  # seconds after which one was left by a crash
+MIB = 1024 * 1024
+Told = Callable[[Progress], None]
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``paddock.json`` beside an imported model says. Times in seconds since 1970."""
+
+    imported: float
+    sha256: str
+    quantize: str | None
+    task: str
+    built: bool
+
+
+class OnnxImporter(ModelImporter):
+    """Type ``onnx``: text models of BERT, RoBERTa, DistilBERT, MPNet, and whatever is exported to ONNX already."""
+
+    types: ClassVar[tuple[TypeName, ...]] = (TypeName("onnx"),)
+
+    def __init__(self, cache: HubCache, settings: OnnxSettings) -> None:
+        self._cache = cache
+        self._limit = settings.max_model_mb * MIB
+
+    def run(self, folder: Path, name: str | None, quantize: str | None, told: Told) -> Imported:
+        """See `ModelImporter.run`. `quantize` is None or ``int8``."""
+        if quantize not in (None, "int8"):
+            raise BadRequest(f"quantize is int8 or left away, not {quantize!r}")
+        source = self._source(folder)
+        model = parse_model(name or _default_name(folder, source)).repo
+        told(Progress(status="reading", completed=0, total=STEPS))
+        facts = read_facts(source)
+        with self._work() as work:
+            built = self._graph(source, work, facts, told)
+            if quantize:
+                told(Progress(status="quantising to int8", completed=2, total=STEPS))
+                _quantize(work)
+            told(Progress(status="checking", completed=3, total=STEPS))
+            _copy(source, work, facts.model_type)
+            probe(work / GRAPH, self._limit)
+            verify(work, work / GRAPH, facts)
+            told(Progress(status="storing", completed=4, total=STEPS))
+            digest = _digest(work)
+            marker = Marker(imported=time.time(), sha256=digest, quantize=quantize, task=facts.task, built=built)
+            (work / MARKER).write_bytes(msgspec.json.encode(marker))
+            stored, size = store(self._cache.folder(model), work, digest[:40])
+        told(Progress(status="done", completed=STEPS, total=STEPS))
+        return Imported(model=model, folder=stored, size=size, task=facts.task, hint=hint(model, facts))
+
+    def _source(self, folder: Path) -> Path:
+        """The folder, or that of a model of the cache by its id."""
+        if folder.is_dir():
+            return folder
+        try:
+            found = self._cache.snapshot(repo_of(self._cache, str(folder)))
+        except BadName:
+            found = None
+        if found is None:
+            raise ValidationFailed(f"{folder} is no folder, and no model of the cache either")
+        return found
+
+    @contextmanager
+    def _work(self) -> Iterator[Path]:
+        """A folder on the cache's own disk, gone at the end."""
+        try:
+            self._cache.root.mkdir(parents=True, exist_ok=True)
+            _forget_leftovers(self._cache.root)
+            work = Path(tempfile.mkdtemp(prefix=WORK, dir=self._cache.root))
+        except OSError as error:
+            raise ProviderUnavailable(f"the model cache can't be written: {error.strerror}") from error
+        try:
+            (work / "onnx").mkdir()
+            yield work
+        except OSError as error:
+            raise ProviderUnavailable(
+                f"the model can't be stored ({error.strerror}): free some space in the model cache"
+            ) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _graph(self, source: Path, work: Path, facts: Facts, told: Told) -> bool:
+        """Put the graph into `work`; whether it had to be built."""
+        name = pick_graph([path.relative_to(source).as_posix() for path in source.rglob("*.onnx")])
+        if name is not None:
+            ready = source / name
+            told(Progress(status="taking the ONNX file", completed=1, total=STEPS))
+            for beside in probe(ready, self._limit).external:
+                shutil.copyfile(ready.parent / beside, work / "onnx" / beside)
+            shutil.copyfile(ready, work / GRAPH)
+            return False
+        told(Progress(status="building the graph", completed=1, total=STEPS))
+        self._build(source, work / GRAPH, facts)
+        return True
+
+    def _build(self, source: Path, target: Path, facts: Facts) -> None:
+        names = ("model.safetensors", "model.safetensors.index.json")
+        if not any((source / name).is_file() for name in names):
+            raise ValidationFailed(_no_weights(source))
+        size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+        if size > min(self._limit, 2**31 - MIB):
+            raise ValidationFailed(
+                f"the weights have {size // MIB} MiB: a graph is built from at most {min(self._limit // MIB, 2047)} MiB; export "
+                "the model to ONNX elsewhere and import the exported folder (setting onnx.max_model_mb)"
+            )
+        config = read_json(source / "config.json", ModelConfig) or ModelConfig()
+        model: Any = build(config, facts, Weights(source))
+        target.write_bytes(model.SerializeToString())
+
+
+def _forget_leftovers(root: Path) -> None:
+    for folder in root.glob(f"{WORK}*"):
+        if folder.stat().st_mtime < time.time() - LEFT:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_weights(source: Path) -> str:
+    if any(source.glob("*.bin")) or any(source.glob("*.pt")):
+        return (
+            "the folder has its weights as a pickle only, which is never opened: convert them to model.safetensors, or export "
+            "the model to ONNX"
+        )
+    return "the folder has no ONNX file and no model.safetensors"
+
+
+def _default_name(folder: Path, source: Path) -> str:
+    """The id of a snapshot of a hub cache, else the folder's own name."""
+    parent = source.parent.parent.name
+    if source.parent.name == "snapshots" and parent.startswith("models--"):
+        return parent.removeprefix("models--").replace("--", "/")
+    name = re.sub(r"[^A-Za-z0-9]+$|^[^A-Za-z0-9]+", "", re.sub(r"[^A-Za-z0-9._]+|-+", "-", folder.resolve().name))
+    if not name:
+        raise BadRequest("name the model with --name ORG/NAME: the folder's own name can't be one")
+    return name[:96]
+
+
+def _quantize(work: Path) -> None:
+    source = work / "onnx" / "full.onnx"
+    (work / GRAPH).rename(source)
+    quantized(source, work / GRAPH)
+    source.unlink()
+
+
+def _copy(source: Path, work: Path, model_type: str) -> None:
+    for name in COPIED:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, work / name)
+    for pooling in source.glob("*_Pooling/config.json"):
+        (work / pooling.parent.name).mkdir()
+        shutil.copyfile(pooling, work / pooling.parent.name / "config.json")
+    put_tokenizer(source, work, model_type)
+
+
+def _digest(work: Path) -> str:
+    """The sha256 of all files by their names."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in work.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(work)}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def store(folder: Path, work: Path, revision: str) -> tuple[Path, int]:
+    """Move finished files into a model's folder of the cache as its current revision; returns where it is, and its bytes.
+    An imported revision that it replaces is deleted; one that was downloaded stays."""
+    size = 0
+    for path in work.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            size += path.stat().st_size
+        else:
+            fsync_folder(path)
+    snapshots = folder / "snapshots"
+    snapshots.mkdir(parents=True, exist_ok=True)
+    target = snapshots / revision
+    if target.is_dir():  # the same import again
+        shutil.rmtree(target)
+    work.chmod(0o755)
+    work.rename(target)
+    fsync_folder(snapshots)
+    replace_file(folder / "refs" / "main", revision.encode())
+    for older in snapshots.iterdir():
+        if older != target and (older / MARKER).is_file():
+            shutil.rmtree(older, ignore_errors=True)
+    return target, size
+
+
+def hint(model: str, facts: Facts) -> str:
+    """What can be done with a model now."""
+    if facts.task == "embedding":
+        return (
+            f'POST /v1/embeddings {{"model": "{model}", "input": "…"}}, or as an embedding strategy of a database: type '
+            f"UniversalEmbedder, config model: {model}"
+        )
+    if facts.task == "rerank":
+        return f'POST /v1/rerank {{"model": "{model}", "query": "…", "documents": ["…"]}}'
+    path = "/v1/classify" if facts.task == "classification" else "/v1/ner"
+    return f'POST {path} {{"model": "{model}", "texts": ["…"]}}'

@@ -1,0 +1,110 @@
+"""``tokenizer.json`` of a model folder; where there is only a vocabulary, made from that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from paddock.errors import ValidationFailed
+from paddock_onnx.facts import JSON_LIMIT, TokenizerConfig, read_json
+
+FILE = "tokenizer.json"
+
+
+def put_tokenizer(source: Path, target: Path, model_type: str) -> None:
+    """Write ``tokenizer.json`` into `target`. Raises ValidationFailed when the folder has nothing to make it from."""
+    if (source / FILE).is_file():
+        text = (source / FILE).read_text(encoding="utf-8")
+    elif (source / "vocab.txt").is_file():
+        text = _word_pieces(source, model_type)
+    elif (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
+        text = _byte_pairs(source)
+    else:
+        raise ValidationFailed(
+            f"{FILE} is missing, and so are vocab.txt, and vocab.json with merges.txt: copy the tokenizer's files too "
+            "(AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER) writes them)"
+        )
+    check_tokenizer(text)
+    (target / FILE).write_text(text, encoding="utf-8")
+
+
+def check_tokenizer(text: str) -> None:
+    """Raise ValidationFailed unless the tokenizers package can read it."""
+    from tokenizers import Tokenizer  # noqa: PLC0415  heavy: on first use
+
+    if len(text) > 8 * JSON_LIMIT:
+        raise ValidationFailed(f"{FILE} is too large for a tokenizer")
+    try:
+        Tokenizer.from_str(text)
+    except Exception as error:
+        raise ValidationFailed(f"{FILE} can't be read: {str(error)[:200]}") from error
+
+
+def _word_pieces(source: Path, model_type: str) -> str:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: PLC0415  heavy: on first use
+
+    config = read_json(source / "tokenizer_config.json", TokenizerConfig) or TokenizerConfig()
+    words = (source / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    vocabulary = {word: number for number, word in enumerate(words)}
+    first, last, unknown = ("<s>", "</s>", "[UNK]") if model_type == "mpnet" else ("[CLS]", "[SEP]", "[UNK]")
+    if first not in vocabulary or last not in vocabulary:
+        raise ValidationFailed(
+            f"vocab.txt lacks {first} or {last}: it does not belong to a model of the type {model_type}"
+        )
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
+    made.normalizer = normalizers.BertNormalizer(
+        handle_chinese_chars=config.tokenize_chinese_chars,
+        strip_accents=config.strip_accents,
+        lowercase=config.do_lower_case,
+    )
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pair = f"{first} $A {last} {last} $B {last}" if model_type == "mpnet" else f"{first} $A {last} $B:1 {last}:1"
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(first, vocabulary[first]), (last, vocabulary[last])],
+    )
+    return made.to_str()
+
+
+def _byte_pairs(source: Path) -> str:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415  heavy: on first use
+
+    vocabulary = read_json(source / "vocab.json", dict[str, int]) or {}
+    lines = (source / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [
+        (pair[0], pair[1]) for line in lines if not line.startswith("#version") and len(pair := line.split()) == 2
+    ]
+    try:
+        made = Tokenizer(models.BPE(vocabulary, merges))
+        made.post_processor = processors.RobertaProcessing(
+            ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), trim_offsets=True, add_prefix_space=False
+        )
+    except Exception as error:
+        raise ValidationFailed(f"vocab.json and merges.txt do not belong together: {error}") from error
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made.to_str()
+
+
+def padding_id(text: str) -> int:
+    """The number of the padding token of a ``tokenizer.json``; 0 without one."""
+    found = msgspec.json.decode(text.encode(), type=_Tokenizer)
+    if found.padding is not None:
+        return found.padding.pad_id
+    return next((one.id for one in found.added_tokens if one.content in ("[PAD]", "<pad>")), 0)
+
+
+class _Padding(msgspec.Struct):
+    pad_id: int = 0
+
+
+class _Added(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _Tokenizer(msgspec.Struct):
+    padding: _Padding | None = None
+    added_tokens: list[_Added] = []
