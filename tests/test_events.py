@@ -13,7 +13,7 @@ import pytest
 
 from paddock.contracts import events as contracts
 from paddock.contracts.base import Context, endpoints_of
-from paddock.contracts.events import EventDetail, EventList, EventListPath, EventPath
+from paddock.contracts.events import EventDetail, EventFilter, EventList, EventListPath, EventPath
 from paddock.errors import BadName, EventNotFound, ModelNotFound, ProjectNotFound, ValidationFailed
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Plugins
@@ -61,7 +61,7 @@ async def logging(folder: Path, clock: Clock | None = None, **events: Any) -> As
 
 
 async def listed(log: EventLog, **filters: Any) -> EventList:
-    return await log.page(EventListPath(namespace="n", project="p", **filters))
+    return await log.page("n", "p", EventFilter(**filters))
 
 
 async def detail(log: EventLog, at: int = 0) -> EventDetail:
@@ -165,7 +165,7 @@ async def test_the_oldest_events_beyond_the_count_are_dropped_for_each_project(t
         for number in range(6):
             log.record("n", "p", f"t{number}")
         found = await listed(log)
-        quiet = await log.page(EventListPath(namespace="n", project="quiet"))
+        quiet = await log.page("n", "quiet", EventFilter())
     assert [item.type for item in found.events] == ["t5", "t4", "t3"]
     assert quiet.total == 1
 
@@ -209,7 +209,7 @@ async def test_forgetting_a_project_leaves_the_others_and_drops_what_still_runs(
         assert (await listed(log)).total == 0
         log.record("n", "p", "again")
         assert [item.type for item in (await listed(log)).events] == ["again"]
-        assert (await log.page(EventListPath(namespace="n", project="other"))).total == 1
+        assert (await log.page("n", "other", EventFilter())).total == 1
 
 
 async def test_another_projects_event_is_not_found(tmp_path: Path) -> None:

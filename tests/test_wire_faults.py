@@ -20,6 +20,7 @@ from paddock.contracts.base import Context, Download, RawRequest, Reply, Socket,
 from paddock.errors import ModelNotFound
 from paddock.gate import Gate, host_name, same_origin
 from paddock.logs import Log
+from paddock.meter import Meter
 from paddock.replies import api_of
 from paddock.settings import Log as LogSettings
 from paddock.settings import Server
@@ -279,7 +280,7 @@ async def test_a_request_that_crashes_after_its_reply_began_is_logged() -> None:
 
     out = io.StringIO()
     log = Log(LogSettings(format="json"), out)
-    gate = Gate(crashing, Server(), log)
+    gate = Gate(crashing, Server(), log, Meter())
     scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost")]}
     with pytest.raises(KeyError):
         await gate(scope, send, send)  # type: ignore[arg-type]  # nothing is received
@@ -363,7 +364,7 @@ async def test_a_stream_is_closed_also_when_its_end_fails() -> None:
     async def send(_: Message) -> None:
         return
 
-    streamed = Streamed(Reply(body=b""), b"first", Rest(), Streaming())
+    streamed = Streamed(Reply(body=b""), b"first", Rest(), Streaming(Meter()))
     before = asyncio.all_tasks()
     with pytest.raises(KeyError):
         await streamed({"method": "GET"}, left, send)

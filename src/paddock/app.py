@@ -60,7 +60,7 @@ class App:
         self.gatekeeper = Gatekeeper(settings.auth)
         self.core.serving.closed = lambda: self.gatekeeper.closed
         self.core.serving.port = settings.server.port
-        self.dispatcher = Dispatcher(self.plugins, settings, self.gatekeeper, self.log)
+        self.dispatcher = Dispatcher(self.plugins, settings, self.gatekeeper, self.log, self.core.meter)
         failed: Any = self.dispatcher.failed  # it returns an ASGI application, Litestar's type expects its Response
         self.litestar = LeanLitestar(
             self.dispatcher.handlers(),
@@ -70,7 +70,7 @@ class App:
             logging_config=None,
             request_max_body_size=None,
         )
-        self._gate = Gate(self.litestar, settings.server, self.log)
+        self._gate = Gate(self.litestar, settings.server, self.log, self.core.meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)

@@ -285,13 +285,17 @@ class UpstreamError(PaddockError):
 
 
 class ProviderUnavailable(PaddockError):
-    """A provider or upstream can't be reached, or its plugin is not installed. Down is not empty."""
+    """A provider or upstream can't be reached, or its plugin is not installed. Down is not empty.
+
+    `unsent` tells that nothing reached the upstream, so that the same request may be sent again.
+    """
 
     status = 503
     code = "unavailable"
 
-    def __init__(self, message: str, retry_after: float = 5) -> None:
+    def __init__(self, message: str, retry_after: float = 5, *, unsent: bool = False) -> None:
         super().__init__(message, headers={"Retry-After": str(max(1, round(retry_after)))})
+        self.unsent = unsent
 
 
 class UpstreamTimeout(PaddockError):

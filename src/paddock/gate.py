@@ -11,6 +11,7 @@ from typing import Any
 from paddock import replies
 from paddock.errors import BadRequest, Forbidden, PaddockError
 from paddock.logs import Log
+from paddock.meter import Meter
 from paddock.settings import Server
 from paddock.streams import BodyWatch, Message, Receive, Scope, Send, Whole
 
@@ -28,8 +29,9 @@ class Gate:
     """An ASGI application in front of another. Every scope gets ``paddock.headers`` (lower-case names) and
     ``paddock.request_id``."""
 
-    def __init__(self, app: Any, settings: Server, log: Log) -> None:
+    def __init__(self, app: Any, settings: Server, log: Log, meter: Meter) -> None:
         self._app = app
+        self._meter = meter
         self._log = log
         self._limit = settings.max_header_bytes
         self._hosts = frozenset(
@@ -144,9 +146,11 @@ class Gate:
         await Whole(replies.error_status(error, api), body, "application/json", error.headers)(scope, receive, send)
 
     def _line(self, scope: Scope, request_id: str, status: int, start: float) -> None:
+        seconds = time.perf_counter() - start
+        self._meter.request(scope.get("paddock.operation", "none"), status, seconds)
         self._log.request({
             "request_id": request_id, "method": scope.get("method", "WEBSOCKET"), "path": scope["path"], "status": status,
-            "ms": round((time.perf_counter() - start) * 1000, 2), "caller": scope.get("paddock.caller", "-"),
+            "ms": round(seconds * 1000, 2), "caller": scope.get("paddock.caller", "-"),
         })  # fmt: skip
 
 

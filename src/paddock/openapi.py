@@ -60,6 +60,13 @@ class LlamactlProblem(msgspec.Struct):
     error: str
 
 
+class AnthropicProblem(msgspec.Struct):
+    """An error in Anthropic's shape."""
+
+    type: str
+    error: dict[str, Any]
+
+
 class OldLlamactlProblem(msgspec.Struct):
     """An error of /api."""
 
@@ -72,6 +79,7 @@ _PROBLEMS: dict[Api, type] = {
     "llamafarm": Problem,
     "chat": ChatProblem,
     "openai": OpenAIProblem,
+    "anthropic": AnthropicProblem,
     "llamactl": LlamactlProblem,
     "llamactl-old": OldLlamactlProblem,
 }

@@ -228,7 +228,8 @@ def translated(error: Exception, origin: Origin, seconds: float) -> PaddockError
     """The table: aiohttp's error as ours. Its text holds the address only, never a header, a query or a body."""
     for kind, text in _ERRORS:
         if isinstance(error, kind):
-            return ProviderUnavailable(text.format(where=origin.key, why=_why(error)))
+            unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            return ProviderUnavailable(text.format(where=origin.key, why=_why(error)), unsent=unsent)
     return UpstreamTimeout(f"{origin.key} did not answer in {seconds:g} seconds")
 
 

@@ -23,6 +23,18 @@ _OPENAI_TYPES = {
 }
 
 
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
 def api_of(path: str) -> Api:
     """Which API an unknown path belongs to: its error has that API's shape."""
     if f"{path}/".startswith("/api/v1/"):
@@ -44,6 +56,8 @@ def error_body(error: PaddockError, api: Api) -> dict[str, Any]:
         return {"error": error.message}
     if api == "llamactl-old":
         return {"error": error.message, "code": error.code.upper(), "details": _details(error)}
+    if api == "anthropic":
+        return anthropic_error(error)
     body: dict[str, Any] = {}
     if api != "openai":
         body["detail"] = error.message
@@ -62,6 +76,13 @@ def openai_error(error: PaddockError) -> dict[str, Any]:
     param = error.errors[0].field if isinstance(error, ValidationFailed) and error.errors else None
     kind = _OPENAI_TYPES.get(error.http_status, "server_error")
     return {"message": error.message, "type": kind, "param": param, "code": error.code}
+
+
+def anthropic_error(error: PaddockError) -> dict[str, Any]:
+    """Anthropic's error, the whole body; an upstream's own type is kept."""
+    kind = error.upstream_type if isinstance(error, UpstreamError) else None
+    kind = kind or _ANTHROPIC_TYPES.get(error_status(error, "anthropic"), "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 def _details(error: PaddockError) -> str:

@@ -34,6 +34,7 @@ from paddock.errors import (
     field_error,
 )
 from paddock.logs import Log
+from paddock.meter import Meter
 from paddock.patience import Patience
 from paddock.plugins import Plugins
 from paddock.proxying import ProxiedRequest, WebSocketSession
@@ -57,12 +58,12 @@ PROXY_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Dispatcher:
     """What all routes share."""
 
-    def __init__(self, plugins: Plugins, settings: Settings, gatekeeper: Gatekeeper, log: Log) -> None:
+    def __init__(self, plugins: Plugins, settings: Settings, gatekeeper: Gatekeeper, log: Log, meter: Meter) -> None:
         self.plugins = plugins
         self.settings = settings
         self.gatekeeper = gatekeeper
         self.log = log
-        self.streaming = Streaming()
+        self.streaming = Streaming(meter, settings.server.write_timeout)
 
     def handlers(self) -> list[ControllerRouterHandler]:
         """One handler for each contract, in their order; contracts that differ only in what stands behind a ``:path``
@@ -128,6 +129,7 @@ class Dispatcher:
 
     def context(self, endpoint: Endpoint, scope: Any) -> Context:
         """Admit the caller and describe the request. Raises Unauthenticated, Forbidden."""
+        scope["paddock.operation"] = endpoint.name
         headers: dict[str, str] = scope["paddock.headers"]
         caller: Caller = self.gatekeeper.admit(endpoint.access, headers, scope["query_string"])
         scope["paddock.caller"] = caller.label

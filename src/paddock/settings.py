@@ -1,7 +1,7 @@
 """Settings: defaults, then ``--config FILE``, then the environment, then the command line; one frozen struct at the end.
 
-Environment: ``PADDOCK_SECTION__KEY`` (lists comma-separated), and the two short names ``PADDOCK_DATA_DIR`` and
-``LF_DATA_DIR``; weaker than the file are the hub's own HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+Environment: ``PADDOCK_SECTION__KEY`` (lists comma-separated, tables as JSON), and the two short names ``PADDOCK_DATA_DIR``
+and ``LF_DATA_DIR``; weaker than the file are the hub's own HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
 A key that no struct knows is refused by name. A plugin declares its own section with the hook ``paddock_settings``.
 """
 
@@ -22,6 +22,7 @@ from paddock.resources import conf_folder
 
 S = TypeVar("S", bound=msgspec.Struct)
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PREFIX = "PADDOCK_"
 SHIPPED = "paddock.toml"
@@ -44,6 +45,7 @@ class Server(Section, frozen=True, kw_only=True):
     max_body_bytes: Positive = 32 * 1024 * 1024
     max_header_bytes: Positive = 64 * 1024
     body_timeout: Seconds = 30
+    write_timeout: Seconds = 60
     shutdown_grace: Seconds = 10
 
 
@@ -110,6 +112,37 @@ class Chat(Section, frozen=True, kw_only=True):
     rag_context_tokens: Positive = 6000
 
 
+class Upstream(Section, frozen=True, kw_only=True):
+    """One server of models that the gateway passes requests to. `models` empty: it is asked for them. `aliases` are further
+    names of its models. Times in seconds; 0: those of the gateway."""
+
+    base_url: str
+    api_key: str = ""
+    headers: dict[str, str] = {}
+    models: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
+    first_token_timeout: Seconds = 0
+    timeout: Seconds = 0
+
+
+class Gateway(Section, frozen=True, kw_only=True):
+    """The gateway under /v1. `concurrency` counts requests of one model, `key_concurrency` those of one key; 0 is no limit.
+    Times in seconds; `first_token_timeout` and `timeout` 0: each server's own."""
+
+    upstreams: dict[str, Upstream] = {}
+    aliases: dict[str, str] = {}
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    concurrency: Count = 0
+    model_concurrency: dict[str, Count] = {}
+    key_concurrency: Count = 0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    longest_wait: Seconds = 5
+    first_token_timeout: Seconds = 0
+    timeout: Seconds = 0
+    catalogue_ttl: Seconds = 10
+    catalogue_wait: Seconds = 2
+
+
 class Tasks(Section, frozen=True, kw_only=True):
     """Background work. `workers` files are parsed at once; retries back off from `retry_delay` seconds, doubling."""
 
@@ -147,6 +180,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: Models = Models()
     projects: Projects = Projects()
     chat: Chat = Chat()
+    gateway: Gateway = Gateway()
     tasks: Tasks = Tasks()
     events: Events = Events()
     system: System = System()
@@ -286,9 +320,7 @@ def _nearest(name: str, known: Mapping[str, Any] | set[str]) -> str:
 def _build(name: str, values: Mapping[str, Any], kind: type[S]) -> S:
     hints = typing.get_type_hints(kind)
     ready = {
-        key: [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, str) and typing.get_origin(hints[key]) in (tuple, list)
-        else value
+        key: _from_text(f"{name}.{key}", value, hints[key]) if isinstance(value, str) else value
         for key, value in values.items()
     }
     try:
@@ -297,3 +329,16 @@ def _build(name: str, values: Mapping[str, Any], kind: type[S]) -> S:
         found = field_error(error)
         field = f"{name}.{found.field}" if found.field else name
         raise ValidationFailed.of([FieldError(field, found.reason)]) from error
+
+
+def _from_text(field: str, value: str, hint: Any) -> Any:
+    """A value of the environment, which has only text: a list is split at commas, a table is JSON."""
+    kind = typing.get_origin(hint)
+    if kind in (tuple, list):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if kind is not dict:
+        return value
+    try:
+        return msgspec.json.decode(value or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValidationFailed.of([FieldError(field, f"write this table as a JSON object: {error}")]) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -23,6 +24,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 
 from paddock.contracts.base import Download, Reply
 from paddock.errors import BadRequest, FieldError, PaddockError, ProviderUnavailable, TooLarge, ValidationFailed
+from paddock.meter import Meter
 from paddock.replies import error_event
 
 Scope = MutableMapping[str, Any]
@@ -256,9 +258,14 @@ class Whole:
 
 
 class Streaming:
-    """The streams that are open, so that a shutdown can end them: Granian waits for them for ever otherwise."""
+    """The streams that are open, so that a shutdown can end them: Granian waits for them for ever otherwise.
 
-    def __init__(self) -> None:
+    `patience` is how many seconds a client may leave a piece unread; 0 is for ever.
+    """
+
+    def __init__(self, meter: Meter, patience: float = 0) -> None:
+        self._meter = meter
+        self.patience = patience
         self._open: set[asyncio.Future[None]] = set()
         self._stopping = False
 
@@ -277,12 +284,14 @@ class Streaming:
     def holding(self, task: asyncio.Future[None]) -> Iterator[None]:
         """Keep a stream's task on the list while it runs; one that comes when the server shuts down ends at once."""
         self._open.add(task)
+        self._meter.open_streams += 1
         if self._stopping:
             task.cancel()
         try:
             yield
         finally:
             self._open.discard(task)
+            self._meter.open_streams -= 1
 
 
 class Streamed:
@@ -294,6 +303,7 @@ class Streamed:
         self._rest = rest
         self._streaming = streaming
         self._events = reply.media_type.startswith("text/event-stream")
+        self._sending = 0.0  # since when a piece waits to be read by the client; 0 while the upstream is waited for
         self.gone: asyncio.Future[None] | None = None  # ends when the client leaves, where somebody watches already
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -314,17 +324,32 @@ class Streamed:
         gone = self.gone or asyncio.ensure_future(_wait_gone(receive))
         try:
             with self._streaming.holding(pump):
-                await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+                await self._watched(pump, gone)
             if pump.done():
                 await self._end(pump, send)
         finally:
             await settle(pump, gone)
 
+    async def _watched(self, pump: asyncio.Future[None], gone: asyncio.Future[None]) -> None:
+        """Until the stream has ended, or its client has left or reads nothing any more. Looking now and then costs nothing
+        for each piece, and a client gets at most a quarter more time than it should."""
+        patience = self._streaming.patience
+        look = patience / 4 or None
+        while True:
+            done, _ = await asyncio.wait((pump, gone), timeout=look, return_when=asyncio.FIRST_COMPLETED)
+            if done or (self._sending and time.monotonic() - self._sending > patience):
+                return
+
     async def _pump(self, send: Send) -> None:
         if self._first is not None:
+            clock = time.monotonic
+            self._sending = clock()
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            self._sending = 0.0
             async for piece in self._rest:
+                self._sending = clock()
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._sending = 0.0
 
     async def _end(self, pump: asyncio.Future[None], send: Send) -> None:
         last = b""

@@ -17,7 +17,7 @@ from paddock.contracts import chat as contracts
 from paddock.contracts.base import Context, Json, Reply, endpoints_of, hookimpl
 from paddock.contracts.chat import ChatPath, ChatRequest, SessionListPath, SessionPath
 from paddock.contracts.config import ProjectConfig
-from paddock.contracts.events import EventDetail, EventListPath
+from paddock.contracts.events import EventDetail, EventFilter
 from paddock.contracts.providers import (
     ChatCall,
     ChatModel,
@@ -221,7 +221,7 @@ class Lab:
 
     async def event(self, project: str = "p") -> EventDetail:
         """The event that ended last."""
-        page = await self.events.page(EventListPath(namespace="n", project=project))
+        page = await self.events.page("n", project, EventFilter())
         return await self.events.one("n", project, page.events[0].event_id)
 
 

@@ -46,13 +46,21 @@ _TOKEN = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A server, the credential that belongs to it, and how long to wait for it in seconds (None: the client's limits)."""
+    """A server, the credential that belongs to it, and how long to wait for it in seconds (None: the client's limits).
+    `extra` headers count as credentials."""
 
     base_url: str
     api_key: str | None = None
     organization: str | None = None
     timeout: float | None = None
     first_byte_timeout: float | None = None
+    extra: Mapping[str, str] = {}
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What must never reach a caller, in the order in which to mask it."""
+        found = (self.api_key, self.organization, *self.extra.values())
+        return tuple(sorted({secret.encode() for secret in found if secret}, key=len, reverse=True))
 
     @property
     def where(self) -> str:
@@ -69,6 +77,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             organization=organization or (self.organization if own else None),
             timeout=self.timeout,
             first_byte_timeout=self.first_byte_timeout,
+            extra=self.extra if own else {},
         )
 
     def headers(self) -> dict[str, str]:
@@ -82,7 +91,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
                 if not _TOKEN.fullmatch(value):
                     raise ValidationFailed.of([FieldError(field, "has characters that do not belong into a header")])
                 found[name] = value
-        return found
+        return {**found, **self.extra}
 
 
 # --- chat --------------------------------------------------------------------------------------------------------------
@@ -138,9 +147,8 @@ def _passed(piece: bytes, target: Target) -> bytes:
     """Bytes for the caller: an error that is reported in them may repeat the key that it was about. What the model says is
     left alone, because short keys ("ollama") are words; inside its text the quotes around "error" would be escaped."""
     if b'"error"' in piece:
-        for secret in (target.api_key, target.organization):
-            if secret:
-                piece = piece.replace(secret.encode(), b"***")
+        for secret in target.secrets:
+            piece = piece.replace(secret, b"***")
     return piece
 
 
@@ -350,7 +358,6 @@ def _unstructured(status: int, headers: Mapping[str, str], body: bytes, target: 
 
 
 def _clean(text: str, target: Target) -> str:
-    for secret in (target.api_key, target.organization):
-        if secret:
-            text = text.replace(secret, "***")
+    for secret in target.secrets:
+        text = text.replace(secret.decode(), "***")
     return _CONTROL.sub(" ", text)[:SHOWN].strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paddock.builtin.chunkers import builtin_chunkers
+from paddock.builtin.embedding_server import CoreServer
 from paddock.builtin.extractive import ExtractiveModel
 from paddock.builtin.extractors import builtin_extractors
 from paddock.builtin.hashing import HashingEmbedder
@@ -15,6 +16,7 @@ from paddock.builtin.parsers import builtin_parsers
 from paddock.builtin.queue import InProcessQueue
 from paddock.builtin.retrieval import builtin_strategies
 from paddock.builtin.templates import FolderTemplates, template_folders
+from paddock.builtin.upstreams import upstream_servers
 from paddock.contracts.base import hookimpl
 from paddock.contracts.providers import (
     ChatModel,
@@ -22,6 +24,7 @@ from paddock.contracts.providers import (
     Embedder,
     Environment,
     Extractor,
+    ModelServer,
     Parser,
     RetrievalStrategy,
     TaskQueue,
@@ -35,6 +38,10 @@ class BuiltIn:
     @hookimpl
     def paddock_chat_models(self) -> Sequence[ChatModel]:
         return [ExtractiveModel()]
+
+    @hookimpl
+    def paddock_model_servers(self, env: Environment) -> Sequence[ModelServer]:
+        return [CoreServer(), *upstream_servers(env.http, env.settings.gateway)]
 
     @hookimpl
     def paddock_embedders(self) -> Sequence[Embedder]:

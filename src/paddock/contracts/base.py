@@ -30,7 +30,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Kind = Literal["json", "text", "reply", "upload", "download", "proxy", "websocket"]
 Access = Literal["open", "read", "write", "infer", "manage"]
-Api = Literal["llamafarm", "chat", "openai", "llamactl", "llamactl-old"]
+Api = Literal["llamafarm", "chat", "openai", "anthropic", "llamactl", "llamactl-old"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = Any  # what msgspec.json.decode returns: None, bool, int, float, str, list, dict

@@ -1,4 +1,4 @@
-"""The event log: what happened in a project, newest first.
+"""The event log: what happened in a project, or outside of all of them, newest first.
 
 Replies carry both sets of names that clients of this API read: ``type, summary, data, sub_events`` of its document, and
 ``event_type, status, duration_ms, events`` of its server. Times are ISO 8601 in UTC, durations in milliseconds.
@@ -18,8 +18,8 @@ from paddock.errors import BadName, EventNotFound, ProjectNotFound, ValidationFa
 Outcome = Literal["completed", "failed"]
 
 
-class EventListPath(ProjectPath, frozen=True, kw_only=True):
-    """A page of a project's events.
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of events.
 
     `type` is one type (inference, rag_query, …). `start_time` and `end_time` are ISO 8601, both inclusive, and compare
     with the time at which the event began; a time without offset is UTC.
@@ -30,6 +30,19 @@ class EventListPath(ProjectPath, frozen=True, kw_only=True):
     end_time: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+
+
+class EventListPath(EventFilter, frozen=True, kw_only=True):
+    """A page of a project's events."""
+
+    namespace: Name
+    project: Name
+
+
+class SystemEventPath(msgspec.Struct, frozen=True, kw_only=True):
+    """One event that belongs to no project."""
+
+    event_id: Name
 
 
 class EventPath(ProjectPath, frozen=True, kw_only=True):
@@ -112,3 +125,14 @@ def event_logs_list(ctx: Context, params: EventListPath) -> Awaitable[EventList]
 )
 def event_log_get(ctx: Context, params: EventPath) -> Awaitable[EventDetail]:
     """Return one event with its steps. Another project's event is not found."""
+
+
+@endpoint("GET", "/v1/system/event_logs", access="read", tags=("events",), raises=(ValidationFailed,))
+def system_event_logs_list(ctx: Context, params: EventFilter) -> Awaitable[EventList]:
+    """List the events that belong to no project (requests of the gateway, instances, keys), as `event_logs_list` does those
+    of one; their namespace and project are empty."""
+
+
+@endpoint("GET", "/v1/system/event_logs/{event_id}", access="read", tags=("events",), raises=(BadName, EventNotFound))
+def system_event_log_get(ctx: Context, params: SystemEventPath) -> Awaitable[EventDetail]:
+    """Return one of them with its steps."""

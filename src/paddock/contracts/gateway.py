@@ -12,9 +12,12 @@ import msgspec
 
 from paddock.contracts.base import Context, Reply, endpoint
 from paddock.errors import (
+    BadRequest,
     Conflict,
     FieldError,
+    Forbidden,
     ModelNotFound,
+    NotFound,
     ProviderUnavailable,
     RateLimited,
     UpstreamError,
@@ -22,9 +25,19 @@ from paddock.errors import (
     ValidationFailed,
 )
 
+REFUSED = ("base_url", "api_base", "api_key")
 _NO_MODEL = (FieldError("model", "is required: GET /v1/models lists what there is"),)
 _NO_STREAM = (FieldError("stream", "is true or false"),)
-_GENERATES = (ModelNotFound, Conflict, RateLimited, UpstreamError, ProviderUnavailable, UpstreamTimeout)
+_GENERATES = (
+    BadRequest,
+    Forbidden,
+    ModelNotFound,
+    Conflict,
+    RateLimited,
+    UpstreamError,
+    ProviderUnavailable,
+    UpstreamTimeout,
+)
 
 
 class CatalogueQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +55,9 @@ class ModelPath(msgspec.Struct, frozen=True, kw_only=True):
 class _Fields(msgspec.Struct):
     model: Any = None
     stream: Any = None
+    base_url: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    api_base: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    api_key: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +69,13 @@ class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, body: bytes) -> GatewayRequest:
-        """Read the two fields. Raises ValidationFailed for a body without a model, msgspec.DecodeError for no JSON."""
+        """Read the two fields. Raises ValidationFailed for a body without a model, or with an address or credential of a
+        server, which are not the caller's to choose; msgspec.DecodeError for no JSON."""
         found = _decode(body)
+        refused = [name for name in REFUSED if getattr(found, name) is not msgspec.UNSET]
+        if refused:
+            reason = "where a model runs is the settings' to say: name it in model"
+            raise ValidationFailed.of([FieldError(name, reason) for name in refused])
         if not isinstance(found.model, str) or not found.model.strip():
             raise ValidationFailed('the body names no model: set "model"; GET /v1/models lists them', _NO_MODEL)
         if found.stream is not None and not isinstance(found.stream, bool):
@@ -65,13 +86,14 @@ class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):
 _decode = msgspec.json.Decoder(_Fields).decode
 
 
-@endpoint("GET", "/v1/models", access="infer", api="openai", kind="reply", raises=(ProviderUnavailable,))
+@endpoint("GET", "/v1/models", access="infer", api="openai", kind="reply", raises=(NotFound, ProviderUnavailable))
 def model_catalogue_list(ctx: Context, params: CatalogueQuery) -> Awaitable[Reply]:
     """List every model that the caller may use: instances, providers' catalogues, cached files, aliases.
 
-    Each item has ``id, object, created, owned_by`` and, where it is known, ``name, path, size, type, loaded, status`` and,
-    for cached files, ``model_id, size_bytes, size_human, last_modified, revisions``. A provider that can't be reached is
-    named in ``unavailable``.
+    Each item has ``id, object, created, owned_by, provider`` and, where it is known, ``name, path, size, type, loaded,
+    status`` and, for cached files, ``model_id, size_bytes, size_human, last_modified, revisions``. The id is what requests
+    name: the model's own name, or ``provider/model`` where several have one of that name. A provider that can't be
+    reached is named in ``unavailable``; asked for alone, it is an error.
     """
 
 
@@ -110,11 +132,11 @@ def gateway_responses(ctx: Context, data: GatewayRequest) -> Awaitable[Reply]:
     """OpenAI's newer format, where the upstream speaks it."""
 
 
-@endpoint("POST", "/v1/messages", access="infer", api="openai", kind="reply", raises=_GENERATES)
+@endpoint("POST", "/v1/messages", access="infer", api="anthropic", kind="reply", raises=_GENERATES)
 def gateway_messages(ctx: Context, data: GatewayRequest) -> Awaitable[Reply]:
     """Anthropic's format, where the upstream speaks it."""
 
 
-@endpoint("POST", "/v1/messages/count_tokens", access="infer", api="openai", kind="reply", raises=_GENERATES)
+@endpoint("POST", "/v1/messages/count_tokens", access="infer", api="anthropic", kind="reply", raises=_GENERATES)
 def gateway_messages_count_tokens(ctx: Context, data: GatewayRequest) -> Awaitable[Reply]:
     """Count the tokens of a request in Anthropic's format, where the upstream can."""

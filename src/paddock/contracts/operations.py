@@ -1,4 +1,4 @@
-"""The host and the server's settings, as llamactl's older API shows them under ``/api``, and the metrics."""
+"""The host and the server's settings, as llamactl's older API shows them under ``/api``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from paddock.contracts.base import Context, Json, Reply, endpoint
+from paddock.contracts.base import Context, Json, endpoint
 from paddock.errors import BadRequest
 
 
@@ -86,8 +86,3 @@ def config_get(ctx: Context) -> Awaitable[dict[str, Json]]:
 def config_update(ctx: Context, data: ConfigChange) -> Awaitable[ConfigChanged]:
     """Write settings into ``{data}/settings.toml``, whole or not at all; they count from the next start on. Keys, commands,
     paths and the bind address can't be set here."""
-
-
-@endpoint("GET", "/metrics", access="read", kind="reply")
-def metrics_get(ctx: Context) -> Awaitable[Reply]:
-    """Return the metrics in Prometheus' text format."""

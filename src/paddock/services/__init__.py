@@ -12,6 +12,8 @@ from paddock.contracts import chat as chat_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
 from paddock.contracts import examples as example_contracts
+from paddock.contracts import gateway as gateway_contracts
+from paddock.contracts import metrics as metrics_contracts
 from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
@@ -25,6 +27,8 @@ from paddock.services.databases import Databases
 from paddock.services.datasets import Datasets
 from paddock.services.events import EventLog, EventService
 from paddock.services.examples import Examples
+from paddock.services.gateway import GatewayService
+from paddock.services.metrics import MetricsService
 from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
@@ -45,6 +49,8 @@ CONTRACTS: Sequence[ModuleType] = (
     rag_contracts,
     task_contracts,
     event_contracts,
+    gateway_contracts,
+    metrics_contracts,
 )  # in URL order
 
 
@@ -61,6 +67,7 @@ class Services:
         self.keeper = DatabaseKeeper(core, self.stores, self.tasks)
         self.retrieval = Retrieval(core, self.stores)
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
+        self.gateway = GatewayService(core, self.events)
         self.projects = Projects(core, self.files)
         self.projects.on_delete += [self.datasets.forget, self.chat.forget, self.events.forget]
         self.projects.after_delete += [self.chat.forget, self.events.forget]
@@ -80,6 +87,8 @@ class Services:
             Preview(self.core, self.files, self.datasets.rows, self.datasets.ingest),
             self.tasks,
             EventService(self.events, self.files),
+            self.gateway,
+            MetricsService(self.core, self.gateway),
         ]
 
     async def providers_in_use(self) -> list[Provider]:
@@ -110,4 +119,5 @@ class Services:
             await stack.enter_async_context(self.stores.running())
             await stack.enter_async_context(self.tasks.running())
             await stack.enter_async_context(self.datasets.running())
+            await stack.enter_async_context(self.gateway.running())
             yield

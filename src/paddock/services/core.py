@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paddock.logs import Log
+from paddock.meter import Meter
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Plugins
 from paddock.settings import Log as LogSettings
@@ -42,6 +43,7 @@ class Core:
     log: Log = field(default_factory=lambda: Log(LogSettings(level="error")))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     serving: Serving = field(default_factory=Serving)
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def projects_dir(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Json
-from paddock.contracts.events import EventDetail, EventItem, EventListPath, EventSummary, SubEvent
+from paddock.contracts.events import EventDetail, EventFilter, EventItem, EventSummary, SubEvent
 from paddock.errors import FieldError, ValidationFailed
 
 COLUMNS = "event_id, namespace, project, type, status, started, duration_ms, body"
@@ -83,10 +83,10 @@ def event_detail(row: Any) -> EventDetail:
     )
 
 
-def conditions(params: EventListPath) -> tuple[str, list[Json]]:
+def conditions(namespace: str, project: str, params: EventFilter) -> tuple[str, list[Json]]:
     """The filters as SQL and its values. Raises ValidationFailed for a time that is none."""
     where = "namespace = ? AND project = ?"
-    values: list[Json] = [params.namespace, params.project]
+    values: list[Json] = [namespace, project]
     for clause, value in (
         ("type = ?", params.type),
         ("started >= ?", parse_time("start_time", params.start_time)),

@@ -26,7 +26,15 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Context, hookimpl
-from paddock.contracts.events import EventDetail, EventList, EventListPath, EventPath, Outcome
+from paddock.contracts.events import (
+    EventDetail,
+    EventFilter,
+    EventList,
+    EventListPath,
+    EventPath,
+    Outcome,
+    SystemEventPath,
+)
 from paddock.errors import EventNotFound, PaddockError
 from paddock.services.core import Core
 from paddock.services.event_rows import COLUMNS, Body, conditions, event_detail, event_item
@@ -265,9 +273,10 @@ class EventLog:
         await self.flush()
         await self._core.state.write(lambda db: _delete(db, key))
 
-    async def page(self, params: EventListPath) -> EventList:
-        """What `event_logs_list` answers. Raises ValidationFailed for a time that is none."""
-        where, values = conditions(params)
+    async def page(self, namespace: str, project: str, params: EventFilter) -> EventList:
+        """What `event_logs_list` answers; empty names are for what belongs to no project. Raises ValidationFailed for a time
+        that is none."""
+        where, values = conditions(namespace, project, params)
         await self.flush()
 
         def read(db: Connection) -> tuple[int, list[Any]]:
@@ -293,7 +302,8 @@ class EventLog:
             ).fetchone()
         )
         if row is None:
-            raise EventNotFound(f"project {namespace}/{project} has no event {event_id}: GET …/event_logs lists them")
+            who = f"project {namespace}/{project}" if namespace else "the server"
+            raise EventNotFound(f"{who} has no event {event_id}: GET …/event_logs lists them")
         return event_detail(row)
 
 
@@ -349,7 +359,7 @@ class EventService:
     async def event_logs_list(self, ctx: Context, params: EventListPath) -> EventList:
         """See the contract."""
         await self._projects.load(params.namespace, params.project)
-        return await self._log.page(params)
+        return await self._log.page(params.namespace, params.project, params)
 
     @hookimpl
     async def event_log_get(self, ctx: Context, params: EventPath) -> EventDetail:
@@ -357,3 +367,14 @@ class EventService:
         await self._projects.load(params.namespace, params.project)
         check_name(params.event_id, "event id")
         return await self._log.one(params.namespace, params.project, params.event_id)
+
+    @hookimpl
+    async def system_event_logs_list(self, ctx: Context, params: EventFilter) -> EventList:
+        """See the contract."""
+        return await self._log.page("", "", params)
+
+    @hookimpl
+    async def system_event_log_get(self, ctx: Context, params: SystemEventPath) -> EventDetail:
+        """See the contract."""
+        check_name(params.event_id, "event id")
+        return await self._log.one("", "", params.event_id)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import msgspec
 
 from paddock.contracts.base import hookimpl
-from paddock.contracts.providers import ChatModel, Embedder, Environment, ModelSource
+from paddock.contracts.providers import ChatModel, Embedder, Environment, ModelServer, ModelSource
 from paddock_ollama.chat import OllamaChat
 from paddock_ollama.embedder import OllamaEmbedder
+from paddock_ollama.server import OllamaServer
 from paddock_ollama.settings import OllamaSettings
 from paddock_ollama.source import OllamaSource
 
-__all__ = ["OllamaChat", "OllamaEmbedder", "OllamaPlugin", "OllamaSettings", "OllamaSource", "plugin"]
+__all__ = ["OllamaChat", "OllamaEmbedder", "OllamaPlugin", "OllamaServer", "OllamaSettings", "OllamaSource", "plugin"]
 
 
 class OllamaPlugin:
@@ -33,6 +34,11 @@ class OllamaPlugin:
     def paddock_model_sources(self, env: Environment) -> Sequence[ModelSource]:
         """Type ollama."""
         return [OllamaSource(env.http, env.settings)]
+
+    @hookimpl
+    def paddock_model_servers(self, env: Environment) -> Sequence[ModelServer]:
+        """Type ollama."""
+        return [OllamaServer(env.http, env.settings)]
 
     @hookimpl
     def paddock_embedders(self, env: Environment) -> Sequence[Embedder]:

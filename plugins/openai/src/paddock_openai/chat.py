@@ -39,13 +39,7 @@ class OpenAIChat(ChatModel):
         self.default_base_url = self._target.base_url
 
     def _own_target(self, settings: OpenAISettings) -> wire.Target:
-        return wire.Target(
-            base_url=settings.base_url.rstrip("/"),
-            api_key=settings.api_key or None,
-            organization=settings.organization or None,
-            timeout=settings.timeout,
-            first_byte_timeout=settings.first_byte_timeout,
-        )
+        return settings.openai
 
     async def chat(self, call: ChatCall) -> AsyncIterator[bytes]:
         """See `ChatModel.chat`. Fields of the body that this package does not know are the server's to judge."""
@@ -65,10 +59,7 @@ class OpenAIChat(ChatModel):
 
     async def models(self) -> list[ModelInfo]:
         """``/v1/models`` of the server in the settings. Raises ProviderUnavailable, also while it has no key."""
-        if is_openai(self._target.base_url) and not self._target.api_key:
-            raise ProviderUnavailable(
-                "OpenAI has no key: set openai.api_key, or openai.base_url to a server of your own"
-            )
+        check_key(self._target)
         return await wire.models(self._http, self._target, self.name)
 
     async def health(self) -> Health:
@@ -88,17 +79,18 @@ class LemonadeChat(OpenAIChat):
     types: ClassVar[tuple[TypeName, ...]] = (TypeName("lemonade"),)
 
     def _own_target(self, settings: OpenAISettings) -> wire.Target:
-        return wire.Target(
-            base_url=settings.lemonade_base_url.rstrip("/"),
-            api_key=settings.lemonade_api_key or None,
-            timeout=settings.timeout,
-            first_byte_timeout=settings.first_byte_timeout,
-        )
+        return settings.lemonade
 
     def body(self, call: ChatCall, target: wire.Target) -> dict[str, Json]:
         """As for others, and Lemonade's own switch."""
         body = super().body(call, target)
         return body if call.think is None else {"enable_thinking": call.think, **body}
+
+
+def check_key(target: wire.Target) -> None:
+    """Raise ProviderUnavailable when the server is OpenAI itself and there is no key for it."""
+    if not target.api_key and is_openai(target.base_url):
+        raise ProviderUnavailable("OpenAI has no key: set openai.api_key, or openai.base_url to a server of your own")
 
 
 @lru_cache(maxsize=256)

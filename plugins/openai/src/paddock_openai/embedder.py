@@ -42,12 +42,8 @@ class OpenAIEmbedder(Embedder):
 
     async def embed_batch(self, texts: Sequence[str], config: Any, kind: TextKind) -> Vectors:  # noqa: ARG002  alike for both
         """See `Embedder.embed_batch`. Passing failures are tried again up to `max_retries` times."""
-        target = wire.Target(
-            base_url=self._settings.base_url.rstrip("/"),
-            api_key=self._settings.api_key or None,
-            organization=self._settings.organization or None,
-            timeout=config.timeout,
-        ).at(config.base_url, config.api_key, config.organization)
+        own = msgspec.structs.replace(self._settings.openai, timeout=config.timeout, first_byte_timeout=None)
+        target = own.at(config.base_url, config.api_key, config.organization)
         shorten = config.dimension if config.model.startswith(SHORTENED) else None
 
         async def once() -> Vectors:

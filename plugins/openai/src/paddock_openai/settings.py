@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from paddock.builtin.openai_wire import Target
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -21,3 +23,24 @@ class OpenAISettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     lemonade_api_key: str = ""
     first_byte_timeout: Seconds = 300
     timeout: Seconds = 3600
+
+    @property
+    def openai(self) -> Target:
+        """The server of type openai."""
+        return Target(
+            base_url=self.base_url.rstrip("/"),
+            api_key=self.api_key or None,
+            organization=self.organization or None,
+            timeout=self.timeout,
+            first_byte_timeout=self.first_byte_timeout,
+        )
+
+    @property
+    def lemonade(self) -> Target:
+        """The server of type lemonade."""
+        return Target(
+            base_url=self.lemonade_base_url.rstrip("/"),
+            api_key=self.lemonade_api_key or None,
+            timeout=self.timeout,
+            first_byte_timeout=self.first_byte_timeout,
+        )

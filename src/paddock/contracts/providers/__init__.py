@@ -8,7 +8,7 @@ Numbers: vectors are C-contiguous float32 arrays of shape ``(texts, dimension)``
 offsets are in characters.
 """
 
-from paddock.contracts.providers.base import Configured, Health, NoConfig, Provider, TypeName, timed_health
+from paddock.contracts.providers.base import Configured, Health, NoConfig, Provider, Sample, TypeName, timed_health
 from paddock.contracts.providers.chat import ChatCall, ChatModel, ModelInfo, ModelSource, Passage, Progress
 from paddock.contracts.providers.documents import (
     Chunk,
@@ -92,6 +92,7 @@ __all__ = [
     "RetrievalStrategy",
     "RetrievalTools",
     "Retrieved",
+    "Sample",
     "Section",
     "Source",
     "StoreStats",

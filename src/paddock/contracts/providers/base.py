@@ -46,6 +46,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Json] = {}
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure for ``/metrics``. `name` is without the prefix ``paddock_``; a counter only grows, and gets ``_total``."""
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = {}
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
 @functools.cache  # a struct's fields take a tenth of a millisecond to find, and every query and file asks
 def option_names(config: type[msgspec.Struct]) -> frozenset[str]:
     """The keys that a config struct reads."""
@@ -90,6 +100,11 @@ class Provider(ABC):
     async def health(self) -> Health:
         """Look whether the provider works, within about a second. Never raises."""
         return Health()
+
+    def metrics(self) -> Iterable[Sample]:
+        """Figures for ``/metrics``, from memory: it is asked at every scrape and must not block. Samples of one name have
+        the same label names."""
+        return ()
 
     async def close(self) -> None:
         """Free what the provider holds; called once at shutdown."""

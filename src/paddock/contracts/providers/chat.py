@@ -79,7 +79,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSource(Provider):
-    """Where models come from and are managed (a registry or a runtime's own store)."""
+    """Where models come from and are managed (a registry or a runtime's own store). `local` as in `ModelServer`."""
+
+    local: bool = False
 
     @abstractmethod
     async def catalogue(self) -> list[ModelInfo]:

@@ -22,7 +22,8 @@ Operation = Literal[
 class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
     """One request of a caller. `model` is the server's own name of the model; `body` are the caller's bytes, unchanged
     unless they had to name the model differently. `headers` are the few that may travel on (``openai-beta``,
-    ``anthropic-version`` …), never a credential. `first_token_timeout` and `timeout` are in seconds, None for the server's own.
+    ``anthropic-version`` …), never a credential. `first_token_timeout` (of a stream, from when the model is ready) and `timeout`
+    are in seconds, None for the server's own.
     """
 
     operation: Operation
@@ -42,11 +43,16 @@ class ModelServer(Provider):
     operations: frozenset[Operation] = frozenset({"chat/completions"})
     """What it can be asked."""
 
+    local: bool = False
+    """Whether its catalogue is at hand (no network): then it is asked every time, else every ``gateway.catalogue_ttl``
+    seconds."""
+
     @abstractmethod
     def serve(self, call: GatewayCall) -> AbstractAsyncContextManager[HttpReply]:
         """Answer in OpenAI's format (Anthropic's for ``messages``): status, headers and bytes as they come.
 
         The request may wait inside ``__aenter__`` (a model is loaded); leaving the context, or cancelling, ends the work.
+        It may be left in another task than it was entered in: hold no `asyncio.timeout` or task group across it.
         An error status of an upstream is returned, not raised. Raises ModelNotFound, ProviderUnavailable, UpstreamTimeout,
         RateLimited, Conflict, BadRequest for a field that can't be honoured.
         """

@@ -1,0 +1,155 @@
+"""Names to model servers, in the order that holds everywhere: an alias of the settings, a name that a server claims (an
+instance, an alias of an upstream), ``provider/model``, a name that exactly one catalogue knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import msgspec
+
+from paddock.contracts.base import Caller
+from paddock.contracts.providers import ModelServer
+from paddock.errors import BadRequest, FieldError, Forbidden, ModelNotFound, ValidationFailed
+from paddock.services.gateway.catalogue import Catalogue, Listing
+
+NEAR = 5  # names that an error suggests
+MOST_COMPARED = 2000
+LONGEST = 1024  # characters of a model's name
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes: the server, and its own name of the model. `qualified` names both."""
+
+    server: ModelServer
+    model: str
+    qualified: str
+
+
+class Directory:
+    """All servers by name. `aliases` and `fallbacks` are the settings'."""
+
+    def __init__(
+        self,
+        servers: Sequence[ModelServer],
+        catalogue: Catalogue,
+        aliases: dict[str, str],
+        fallbacks: dict[str, tuple[str, ...]],
+    ) -> None:
+        """Raises ValidationFailed for aliases that lead in a circle."""
+        self.servers = {one.name: one for one in servers}
+        self.catalogue = catalogue
+        self.aliases = {name: _end_of(name, aliases) for name in aliases}
+        self._fallbacks = fallbacks
+        self._claiming = [one for one in servers if type(one).claims is not ModelServer.claims]
+
+    async def routes(self, asked: str, caller: Caller) -> list[Route]:
+        """Where a request for `asked` goes, first what it names, then its fallbacks that the caller may use too.
+
+        Raises Forbidden, ModelNotFound with near matches, BadRequest when several servers have a model of that name.
+        """
+        first = await self.find(asked, caller)
+        further = self._fallbacks.get(asked) or self._fallbacks.get(first.qualified)
+        if not further:
+            return [first]
+        found = [first]
+        for name in further:
+            try:
+                found.append(await self.find(name, caller))
+            except (ModelNotFound, BadRequest):
+                continue
+        return found
+
+    async def find(self, asked: str, caller: Caller) -> Route:
+        """Where one name leads. Raises as `routes`."""
+        _check_kind(caller)
+        name = self.aliases.get(asked, asked)
+        route = self._named(name)
+        if route is None:
+            route = self._listed(name, asked, caller)
+        if route is None:
+            await self.catalogue.fresh()
+            route = self._listed(name, asked, caller)
+        if route is None or not may_use(caller, asked, route.qualified):
+            raise ModelNotFound(self._unknown(asked, caller))
+        return route
+
+    def _named(self, name: str) -> Route | None:
+        """A name that says itself where it leads."""
+        for server in self._claiming:
+            own = server.claims(name)
+            if own is not None:
+                return Route(server, own, f"{server.name}/{own}")
+        prefix, slash, rest = name.partition("/")
+        found = self.servers.get(prefix) if slash and rest else None
+        return None if found is None or len(rest) > LONGEST else Route(found, rest, name)
+
+    def _listed(self, name: str, asked: str, caller: Caller) -> Route | None:
+        """A name that a catalogue knows."""
+        self.catalogue.refresh()
+        holders = [
+            (server, own)
+            for server, own in self.catalogue.holders(name)
+            if server in self.servers and may_use(caller, asked, f"{server}/{own}")
+        ]
+        if len(holders) > 1:
+            names = ", ".join(f"{server}/{own}" for server, own in holders)
+            raise BadRequest(f"several providers have a model {name[:100]!r}: name one of {names}")
+        for server, own in holders:
+            return Route(self.servers[server], own, f"{server}/{own}")
+        return None
+
+    def names(self, caller: Caller) -> list[str]:
+        """Every name that the caller may use: aliases, and each listed model by its shortest name."""
+        aliases = [name for name in self.aliases if may_use(caller, name, name)]
+        return aliases + [name for name, _, _ in self.listed(caller)]
+
+    def listed(self, caller: Caller) -> list[tuple[str, Listing, int]]:
+        """The listed models that the caller may use: the shortest name that leads to it, its listing, its place there."""
+        count: dict[str, int] = {}
+        for one in self.catalogue.listings:
+            if one.name in self.servers:
+                for info in one.models:
+                    count[info.id] = count.get(info.id, 0) + 1
+        found = []
+        for one in self.catalogue.listings:
+            for place, info in enumerate(one.models):
+                qualified = f"{one.name}/{info.id}"
+                name = qualified if count.get(info.id, 0) > 1 or self._hidden(one.name, info.id) else info.id
+                if may_use(caller, name, qualified):
+                    found.append((name, one, place))
+        return found
+
+    def _hidden(self, server: str, model: str) -> bool:
+        """Whether the bare name leads elsewhere."""
+        route = self._named(self.aliases.get(model, model))
+        return route is not None and (route.server.name, route.model) != (server, model)
+
+    def _unknown(self, asked: str, caller: Caller) -> str:
+        known = self.names(caller)[:MOST_COMPARED]
+        near = difflib.get_close_matches(asked[:100], known, NEAR, 0.5)
+        hint = f"near matches: {', '.join(near)}" if near else "GET /v1/models lists what there is"
+        text = f"there is no model {asked[:100]!r}; {hint}"
+        silent = [one.name for one in self.catalogue.unavailable]
+        return f"{text}. Not reached: {', '.join(silent)}" if silent and caller.scope is None else text
+
+
+def may_use(caller: Caller, asked: str, qualified: str) -> bool:
+    """Whether a caller may use a model, which its key may name as requests do or as ``provider/model``."""
+    return caller.scope is None or caller.may_use(asked) or caller.may_use(qualified)
+
+
+def _check_kind(caller: Caller) -> None:
+    scope = caller.scope
+    if scope is not None and scope.models is None and scope.projects is not None:
+        raise Forbidden("this key is for projects; the gateway needs a key without limits, or one for models")
+
+
+def _end_of(name: str, aliases: dict[str, str]) -> str:
+    seen = [name]
+    while (target := aliases.get(seen[-1])) is not None:
+        if target in seen:
+            reason = f"they lead in a circle: {' -> '.join([*seen, target])}"
+            raise ValidationFailed.of([FieldError("gateway.aliases", reason)])
+        seen.append(target)
+    return seen[-1]
