@@ -11,7 +11,8 @@ import paddock
 
 HEAVY = (
     "numpy", "onnxruntime", "usearch", "tantivy", "kreuzberg", "aiohttp", "pydantic", "httpx", "ollama", "rich",
-    "semantic_text_splitter", "re2", "psutil", "sklearn", "cv2", "onnx", "tokenizers", "prometheus_client",
+    "semantic_text_splitter", "re2", "psutil", "sklearn", "cv2", "onnx", "tokenizers", "prometheus_client", "jwt",
+    "argon2",
 )  # fmt: skip
 
 # Ground floor first: a module imports only from the floors above its own line here, or from its own.
@@ -19,6 +20,7 @@ FLOORS = (
     ("errors",),
     ("contracts",),
     ("resources", "settings", "replies"),
+    ("access",),
     ("storage",),
     ("logs", "meter"),
     ("outgoing", "outgoing_http", "outgoing_ws"),
@@ -26,9 +28,9 @@ FLOORS = (
     ("openapi",),
     ("plugins",),
     ("services",),
-    ("access",),
-    ("streams", "proxying"),
+    ("streams", "proxying", "sockets"),
     ("patience",),
+    ("limits",),
     ("gate", "routes"),
     ("app",),
     ("server",),

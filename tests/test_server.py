@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from paddock.access import Gatekeeper, check_bind
 from paddock.errors import Conflict, ValidationFailed
-from paddock.server import check_bind, free_port
+from paddock.server import free_port
 from paddock.settings import load_settings
 from paddock.testing.server import running_server
 
@@ -92,11 +93,12 @@ async def test_a_port_in_use_is_refused_by_name(tmp_path: Path) -> None:
 )
 def test_beyond_the_loopback_a_key_is_needed(section: dict[str, Any], allowed: bool) -> None:
     settings = load_settings({}, environ={}, overrides=section)
+    closed = Gatekeeper(settings.auth).closed
     if allowed:
-        check_bind(settings)
+        check_bind(settings.server, closed=closed)
     else:
         with pytest.raises(ValidationFailed, match="--insecure"):
-            check_bind(settings)
+            check_bind(settings.server, closed=closed)
 
 
 async def test_a_wildcard_bind_takes_addresses_but_no_unknown_names(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from paddock.contracts.base import Reply
 from paddock.meter import Meter
-from paddock.streams import ClientGone, Message, Streaming, start_stream, while_client_stays
+from paddock.streams import ClientGone, Hold, Message, Streaming, start_stream, while_client_stays
+
+HOLD = Hold(Streaming(Meter()))
 
 
 class Client:
@@ -49,8 +51,8 @@ async def pieces(closed: asyncio.Event, more: asyncio.Event) -> AsyncIterator[by
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_one_watcher_follows_a_stream_from_its_first_piece_to_its_end(method: str) -> None:
     client, closed, more = Client(), asyncio.Event(), asyncio.Event()
-    stream = start_stream(Reply(body=pieces(closed, more)), Streaming(Meter()))
-    answer = await while_client_stays(stream, client.receive)
+    stream = start_stream(Reply(body=pieces(closed, more)), HOLD)
+    answer = await while_client_stays(stream, client.receive, HOLD)
     serving = asyncio.ensure_future(answer({"type": "http", "method": method}, client.receive, client.send))
     await client.begun.wait()
     more.set()
@@ -65,7 +67,7 @@ async def test_one_watcher_follows_a_stream_from_its_first_piece_to_its_end(meth
 async def test_a_client_that_leaves_ends_the_stream_and_closes_it() -> None:
     client, closed = Client(), asyncio.Event()
     answer = await while_client_stays(
-        start_stream(Reply(body=pieces(closed, asyncio.Event())), Streaming(Meter())), client.receive
+        start_stream(Reply(body=pieces(closed, asyncio.Event())), HOLD), client.receive, HOLD
     )
     serving = asyncio.ensure_future(answer({"type": "http", "method": "GET"}, client.receive, client.send))
     await client.begun.wait()
@@ -85,7 +87,7 @@ async def test_a_client_that_leaves_before_the_first_piece_cancels_the_work() ->
         finally:
             cancelled.set()
 
-    waiting = asyncio.ensure_future(while_client_stays(work(), client.receive))
+    waiting = asyncio.ensure_future(while_client_stays(work(), client.receive, HOLD))
     await started.wait()
     client.left.set()
     with pytest.raises(ClientGone):

@@ -16,15 +16,17 @@ import aiohttp
 import msgspec
 import pytest
 
+from paddock.access import Gatekeeper
 from paddock.contracts.base import Context, Download, RawRequest, Reply, Socket, Upload, endpoint, hookimpl
 from paddock.errors import ModelNotFound
 from paddock.gate import Gate, host_name, same_origin
+from paddock.limits import RateLimits
 from paddock.logs import Log
 from paddock.meter import Meter
 from paddock.replies import api_of
+from paddock.settings import Auth, RateLimit, Server
 from paddock.settings import Log as LogSettings
-from paddock.settings import Server
-from paddock.streams import ClientGone, Message, Streamed, Streaming, while_client_stays
+from paddock.streams import ClientGone, Hold, Message, Streamed, Streaming, while_client_stays
 from paddock.testing.server import RunningServer, running_server
 
 
@@ -280,7 +282,7 @@ async def test_a_request_that_crashes_after_its_reply_began_is_logged() -> None:
 
     out = io.StringIO()
     log = Log(LogSettings(format="json"), out)
-    gate = Gate(crashing, Server(), log, Meter())
+    gate = Gate(crashing, Server(), log, Meter(), RateLimits(RateLimit(), Gatekeeper(Auth())))
     scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost")]}
     with pytest.raises(KeyError):
         await gate(scope, send, send)  # type: ignore[arg-type]  # nothing is received
@@ -319,7 +321,7 @@ async def test_what_goes_wrong_while_a_left_clients_work_is_cancelled_is_not_los
             raise KeyError("in the end")
 
     with pytest.raises(KeyError):
-        await while_client_stays(stubborn(), left)
+        await while_client_stays(stubborn(), left, Hold(Streaming(Meter())))
 
 
 async def test_a_cancellation_from_outside_is_not_swallowed() -> None:
@@ -333,7 +335,7 @@ async def test_a_cancellation_from_outside_is_not_swallowed() -> None:
             ended.append(1)
             raise
 
-    waiting = asyncio.ensure_future(while_client_stays(slow(), staying))
+    waiting = asyncio.ensure_future(while_client_stays(slow(), staying, Hold(Streaming(Meter()))))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting.cancel()
@@ -341,7 +343,7 @@ async def test_a_cancellation_from_outside_is_not_swallowed() -> None:
         await waiting
     assert ended == [1]
     with pytest.raises(ClientGone):
-        await while_client_stays(slow(), left)
+        await while_client_stays(slow(), left, Hold(Streaming(Meter())))
 
 
 async def test_a_stream_is_closed_also_when_its_end_fails() -> None:
@@ -364,7 +366,7 @@ async def test_a_stream_is_closed_also_when_its_end_fails() -> None:
     async def send(_: Message) -> None:
         return
 
-    streamed = Streamed(Reply(body=b""), b"first", Rest(), Streaming(Meter()))
+    streamed = Streamed(Reply(body=b""), b"first", Rest(), Hold(Streaming(Meter())))
     before = asyncio.all_tasks()
     with pytest.raises(KeyError):
         await streamed({"method": "GET"}, left, send)

@@ -13,9 +13,10 @@ from litestar import Litestar
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
-from paddock.access import Gatekeeper
+from paddock.access import Gatekeeper, check_bind
 from paddock.errors import Conflict, ValidationFailed
 from paddock.gate import Gate
+from paddock.limits import RateLimits
 from paddock.logs import Log
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Loaded, Plugins
@@ -23,7 +24,7 @@ from paddock.routes import Dispatcher
 from paddock.services import CONTRACTS, Core, Services
 from paddock.services.hosting import PluginHost
 from paddock.services.project_secrets import outgoing_allow
-from paddock.settings import Settings
+from paddock.settings import Layers, Settings
 from paddock.storage import Blobs, Database
 from paddock.storage.schema import MIGRATIONS
 from paddock.streams import Receive, Scope, Send
@@ -42,10 +43,13 @@ class App:
     """The ASGI application with its parts. Serve it inside ``async with app.lifespan():``, or let a server that speaks
     the lifespan protocol do so. Two of them can live in one process."""
 
-    def __init__(self, settings: Settings, loaded: Sequence[Loaded] = (), log: Log | None = None) -> None:
+    def __init__(
+        self, settings: Settings, loaded: Sequence[Loaded] = (), log: Log | None = None, layers: Layers | None = None
+    ) -> None:
         self.settings = settings
         self.log = log or Log(settings.log)
         self.plugins = Plugins(loaded, CONTRACTS)
+        self.gatekeeper = Gatekeeper(settings.auth)
         self.core = Core(
             settings=settings,
             plugins=self.plugins,
@@ -53,11 +57,12 @@ class App:
             blobs=Blobs(settings.data_dir / "blobs"),
             http=outgoing_client(settings),
             log=self.log,
+            keeper=self.gatekeeper,
+            layers=layers or Layers(),
         )
         self.services = Services(self.core)
         self.plugins.attach(self.services.implementations(), settings.plugins.required)
         self.plugins.open(settings, self.core.http, lambda name: PluginHost(self.core, self.services.events, name))
-        self.gatekeeper = Gatekeeper(settings.auth)
         self.core.serving.closed = lambda: self.gatekeeper.closed
         self.core.serving.port = settings.server.port
         self.dispatcher = Dispatcher(self.plugins, settings, self.gatekeeper, self.log, self.core.meter)
@@ -70,7 +75,8 @@ class App:
             logging_config=None,
             request_max_body_size=None,
         )
-        self._gate = Gate(self.litestar, settings.server, self.log, self.core.meter)
+        limits = RateLimits(settings.rate_limit, self.gatekeeper)
+        self._gate = Gate(self.litestar, settings.server, self.log, self.core.meter, limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)
@@ -91,9 +97,12 @@ class App:
             stack.push_async_callback(core.state.close)
             stack.push_async_callback(core.http.close)
             stack.push_async_callback(self._close_plugins)
+            await stack.enter_async_context(self.services.admitting())
+            check_bind(self.settings.server, closed=self.gatekeeper.closed)
             await asyncio.to_thread(core.blobs.prepare)
             await stack.enter_async_context(self.services.running())
             await stack.enter_async_context(self.plugins.running())
+            await self.services.accounts.ready()
             stack.callback(self.stop)
             for item in self.plugins.loaded:
                 if item.error:
@@ -110,10 +119,13 @@ class App:
         self.dispatcher.streaming.stop()
 
 
-def create_app(settings: Settings, loaded: Sequence[Loaded] = (), log: Log | None = None) -> App:
-    """Build the application. `loaded` are the plugins (see `paddock.plugins.discover`). Raises ValidationFailed naming
-    the plugin or setting that does not fit."""
-    return App(settings, loaded, log)
+def create_app(
+    settings: Settings, loaded: Sequence[Loaded] = (), log: Log | None = None, layers: Layers | None = None
+) -> App:
+    """Build the application. `loaded` are the plugins (see `paddock.plugins.discover`), `layers` what the settings were put
+    together from, so that changes to them can be checked. Raises ValidationFailed naming the plugin or setting that does
+    not fit."""
+    return App(settings, loaded, log, layers)
 
 
 def outgoing_client(settings: Settings) -> OutgoingClient:

@@ -144,6 +144,11 @@ class NotFound(PaddockError):
 class ProjectNotFound(NotFound):
     """No such namespace and project."""
 
+    @classmethod
+    def of(cls, namespace: str, name: str) -> "ProjectNotFound":
+        """The one sentence for a project that is not there, and for one that is not there for this caller."""
+        return cls(f"project {namespace}/{name} not found: create it with POST /v1/projects/{namespace}")
+
 
 class DatasetNotFound(NotFound):
     """The project has no such dataset."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from paddock import replies
 from paddock.errors import BadRequest, Forbidden, PaddockError
+from paddock.limits import RateLimits
 from paddock.logs import Log
 from paddock.meter import Meter
 from paddock.settings import Server
@@ -21,7 +22,7 @@ _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  recognised, not bou
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADERS = "Authorization, Content-Type, X-API-Key, X-Session-ID, X-No-Session, X-Request-ID"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2000}")
-_EXPOSED = b"X-Session-ID, X-Request-ID, Retry-After"
+_EXPOSED = b"X-Session-ID, X-Request-ID, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 _LARGE = 64 * 1024  # bytes of a body that may still be on the way when an early error is answered
 
 
@@ -29,9 +30,10 @@ class Gate:
     """An ASGI application in front of another. Every scope gets ``paddock.headers`` (lower-case names) and
     ``paddock.request_id``."""
 
-    def __init__(self, app: Any, settings: Server, log: Log, meter: Meter) -> None:
+    def __init__(self, app: Any, settings: Server, log: Log, meter: Meter, limits: RateLimits) -> None:
         self._app = app
         self._meter = meter
+        self._limits = limits
         self._log = log
         self._limit = settings.max_header_bytes
         self._hosts = frozenset(
@@ -50,6 +52,9 @@ class Gate:
         scope["paddock.request_id"] = request_id = self._request_id(headers)
         origin = headers.get("origin", "").rstrip("/").lower()
         extra = self._extra_headers(request_id, origin)
+        verdict = self._limits.judge(scope, headers)
+        if verdict is not None:
+            extra += verdict.headers
         status = 0
 
         async def sending(message: Message) -> None:
@@ -64,16 +69,21 @@ class Gate:
 
         body = BodyWatch(receive) if scope["type"] == "http" and _large(headers) else None
         try:
-            await self._pass(scope, body or receive, sending, origin)
+            refusal = verdict.refusal if verdict else None
+            await self._pass(scope, body or receive, sending, origin, refusal)
             if body is not None and status >= 400:
                 await body.drain()
         finally:
             self._line(scope, request_id, status, start)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, origin: str) -> None:
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, origin: str, refusal: PaddockError | None
+    ) -> None:
         headers: dict[str, str] = scope["paddock.headers"]
         try:
             self._check(scope, headers, origin)
+            if refusal is not None:
+                raise refusal
         except PaddockError as error:
             await self._refuse(scope, receive, send, error)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -40,7 +41,7 @@ from paddock.contracts.providers import (
     hooks,
 )
 from paddock.errors import FieldError, ProviderUnavailable, UnknownType, ValidationFailed
-from paddock.settings import CORE, Settings, load_settings, plugin_settings
+from paddock.settings import CORE, Layers, Settings, plugin_settings
 
 P = TypeVar("P", bound=Provider)
 ENTRY_POINTS = "paddock"
@@ -162,11 +163,19 @@ def load(
     config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Settings, list[Loaded]]:
     """The installed plugins, and the settings with their sections. Raises ValidationFailed naming the setting."""
+    layers, loaded = prepare(config, overrides)
+    return layers.load(), loaded
+
+
+def prepare(
+    config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Layers, list[Loaded]]:
+    """The installed plugins, and what the settings are put together from."""
     disabled = plugin_settings(config).disabled
     loaded = discover(disabled)
     sections = settings_sections(loaded)
     absent = [*disabled, *(item.name for item in loaded if item.error)]
-    return load_settings(sections, config=config, overrides=overrides, absent=absent), loaded
+    return Layers(sections, config, os.environ, overrides or {}, absent), loaded
 
 
 def settings_sections(loaded: Sequence[Loaded]) -> dict[str, type[msgspec.Struct]]:

@@ -55,8 +55,10 @@ class WebSocketSession:
             await self._socket.accept(subprotocols=protocol)
 
     async def refuse(self, reason: str) -> None:
-        """Refuse the handshake."""
-        if not self._closed:
+        """Refuse the handshake, or close what was accepted to hear who it is."""
+        if self._accepted:
+            await self.close(1008, reason)
+        elif not self._closed:
             self._closed = True
             await self._socket.close(code=1008, reason=_clipped(reason))
 

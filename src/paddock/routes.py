@@ -39,8 +39,10 @@ from paddock.patience import Patience
 from paddock.plugins import Plugins
 from paddock.proxying import ProxiedRequest, WebSocketSession
 from paddock.settings import Settings
+from paddock.sockets import late_caller
 from paddock.streams import (
     ClientGone,
+    Hold,
     MultipartUpload,
     Streaming,
     Whole,
@@ -100,12 +102,18 @@ class Dispatcher:
             scope: Any = request.scope
             receive: Any = request.receive
             ctx = self.context(endpoint, scope)
+            hold = Hold(self.streaming, self.gatekeeper, ctx.caller)
             try:
-                given = await reader.read(scope, ctx, receive)
-                work = self._reply(endpoint, ctx, given)
-                return await (while_client_stays(work, receive, given.get("data")) if leavable else work)
+                given = await reader.read(scope, ctx, hold.receiver(receive))
+                work = self._reply(endpoint, ctx, given, hold)
+                if leavable:
+                    return await while_client_stays(work, receive, hold, given.get("data"))
+                answer = await work
             except ClientGone:
                 return Whole(499, b"", JSON, {})  # nobody reads it; nginx's number for the log
+            if endpoint.method == "GET" and hold.over and isinstance(answer, Whole):
+                raise hold.reason
+            return answer
 
         return handle
 
@@ -127,26 +135,28 @@ class Dispatcher:
 
         return handle
 
-    def context(self, endpoint: Endpoint, scope: Any) -> Context:
-        """Admit the caller and describe the request. Raises Unauthenticated, Forbidden."""
+    def context(self, endpoint: Endpoint, scope: Any, caller: Caller | None = None) -> Context:
+        """Admit the caller, unless that is done, and describe the request. Raises Unauthenticated, Forbidden, and
+        ProjectNotFound where a project does not exist for this caller."""
         scope["paddock.operation"] = endpoint.name
         headers: dict[str, str] = scope["paddock.headers"]
-        caller: Caller = self.gatekeeper.admit(endpoint.access, headers, scope["query_string"])
+        if caller is None:
+            caller = self.gatekeeper.admit(endpoint, headers, scope["query_string"], scope["path_params"])
         scope["paddock.caller"] = caller.label
         base = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"
         return Context(endpoint, scope["paddock.request_id"], base, headers, caller)
 
-    async def _reply(self, endpoint: Endpoint, ctx: Context, given: dict[str, Any]) -> Answer:
-        return await self._answer(endpoint, ctx, await self.plugins.call(endpoint.name, ctx, **given))
+    async def _reply(self, endpoint: Endpoint, ctx: Context, given: dict[str, Any], hold: Hold) -> Answer:
+        return await self._answer(endpoint, ctx, await self.plugins.call(endpoint.name, ctx, **given), hold)
 
-    async def _answer(self, endpoint: Endpoint, ctx: Context, value: Any) -> Answer:
+    async def _answer(self, endpoint: Endpoint, ctx: Context, value: Any, hold: Hold) -> Answer:
         if endpoint.kind == "download":
             value = file_reply(value)
         if isinstance(value, Reply):
             value.headers = {**ctx.response_headers, **value.headers}
             if isinstance(value.body, bytes):
                 return Whole(value.status, value.body, value.media_type, value.headers)
-            return await start_stream(value, self.streaming)
+            return await start_stream(value, hold)
         if endpoint.status == 204:
             return Whole(204, b"", JSON, ctx.response_headers)
         if endpoint.kind == "text":
@@ -158,30 +168,34 @@ class Dispatcher:
 
         async def handle(socket: WebSocket[Any, Any, Any]) -> None:
             session = WebSocketSession(socket)
+            scope: Any = socket.scope
             try:
-                ctx = self.context(endpoint, socket.scope)
-                given = reader.parameters(socket.scope, ctx)
+                caller, protocol = await late_caller(self.gatekeeper, endpoint, scope, session)
+                ctx = self.context(endpoint, scope, caller)
+                given = reader.parameters(scope, ctx)
             except PaddockError as error:
                 await session.refuse(error.message)
                 return
-            await self._converse(
-                asyncio.ensure_future(self.plugins.call(endpoint.name, ctx, **given, data=session)), session
-            )
+            if protocol is not None:
+                await session.accept(protocol)
+            hold = Hold(self.streaming, self.gatekeeper, ctx.caller)
+            talk = asyncio.ensure_future(self.plugins.call(endpoint.name, ctx, **given, data=session))
+            await self._converse(talk, session, hold)
 
         return handle
 
-    async def _converse(self, talk: asyncio.Future[None], session: WebSocketSession) -> None:
+    async def _converse(self, talk: asyncio.Future[None], session: WebSocketSession, hold: Hold) -> None:
         """Wait for the end of a conversation, and close it with the reason when it does not end by itself."""
         try:
-            with self.streaming.holding(talk):
+            with hold.holding(talk):
                 await talk
             await session.close()
         except PaddockError as error:
             await session.close(1011, error.message)
         except asyncio.CancelledError:
-            if not self.streaming.stopping:
+            if not (hold.over or hold.stopping):
                 raise
-            await session.close(1001, "the server is shutting down")
+            await session.close(1008 if hold.over else 1001, hold.reason.message)
         except Exception:
             await session.close(1011, "internal error")
             raise

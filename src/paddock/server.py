@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import signal
 import socket
@@ -15,36 +14,15 @@ from typing import Any
 
 from paddock.app import App, create_app
 from paddock.errors import Conflict, ValidationFailed
-from paddock.plugins import load
-from paddock.settings import Settings
+from paddock.plugins import prepare
 
 Ready = Callable[[str], None]
 
 
 def build(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> App:
     """Settings, plugins, application. Raises ValidationFailed naming the setting or plugin."""
-    return create_app(*load(config, overrides))
-
-
-def check_bind(settings: Settings) -> None:
-    """Refuse to listen beyond the loopback while no key exists. Raises ValidationFailed telling the ways out."""
-    if settings.auth.management_keys or settings.auth.inference_keys or settings.server.insecure:
-        return
-    if not is_loopback(settings.server.host):
-        raise ValidationFailed(
-            f"server.host {settings.server.host} is not a loopback address and no key is set: anybody who reaches the port "
-            "could do everything. Set PADDOCK_AUTH__MANAGEMENT_KEYS, or start with --insecure if you mean it"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a bind address is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    layers, loaded = prepare(config, overrides)
+    return create_app(layers.load(), loaded, layers=layers)
 
 
 def free_port(host: str, port: int) -> int:
@@ -66,7 +44,6 @@ def serve(app: App, ready: Ready | None = None) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called with the base URL when requests are answered."""
     import uvloop  # noqa: PLC0415  the command line does not need it
 
-    check_bind(app.settings)
     with app.log.taking_over():
         uvloop.run(_with_signals(app, ready))
 

@@ -1,4 +1,5 @@
-"""Settings: defaults, then ``--config FILE``, then the environment, then the command line; one frozen struct at the end.
+"""Settings: defaults, then ``--config FILE``, then ``{data}/settings.toml`` (what PUT /api/config saved), then the
+environment, then the command line; one frozen struct at the end.
 
 Environment: ``PADDOCK_SECTION__KEY`` (lists comma-separated, tables as JSON), and the two short names ``PADDOCK_DATA_DIR``
 and ``LF_DATA_DIR``; weaker than the file are the hub's own HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
@@ -11,7 +12,7 @@ import difflib
 import os
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,6 +28,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PREFIX = "PADDOCK_"
 SHIPPED = "paddock.toml"
 HUB_NAMES = "the hub's environment"
+SAVED = "settings.toml"  # in the data folder
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +56,15 @@ class Auth(Section, frozen=True, kw_only=True):
 
     management_keys: tuple[str, ...] = ()
     inference_keys: tuple[str, ...] = ()
+    admin_password: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    token_ttl: Annotated[float, msgspec.Meta(ge=1)] = 86_400
+
+
+class RateLimit(Section, frozen=True, kw_only=True):
+    """Requests a minute to ``/api`` without ``/v1`` for each key, user or address; 0 is no limit."""
+
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 100
+    expensive_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 10
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -173,6 +184,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     server: Server = Server()
     auth: Auth = Auth()
+    rate_limit: RateLimit = RateLimit()
     log: Log = Log()
     plugins: Plugins = Plugins()
     outgoing: Outgoing = Outgoing()
@@ -214,19 +226,59 @@ def load_settings(
 ) -> Settings:
     """Put the layers together. `sections` are the plugins' own; `absent` are plugins that are disabled or did not load,
     whose sections (by the plugin's name) are passed over. Raises ValidationFailed naming the key and its layer."""
-    known: dict[str, type[msgspec.Struct]] = {**CORE, **sections}
+    return Layers(sections, config, environ, overrides or {}, list(absent)).load()
+
+
+class Layers(msgspec.Struct, frozen=True):
+    """What settings are put together from, so that it can be done again: see `load_settings`."""
+
+    sections: Mapping[str, type[msgspec.Struct]] = {}
+    config: Path | None = None
+    environ: Mapping[str, str] = {}
+    overrides: Mapping[str, Mapping[str, Any]] = {}
+    absent: Sequence[str] = ()
+
+    @property
+    def known(self) -> dict[str, type[msgspec.Struct]]:
+        """Every section by name."""
+        return {**CORE, **self.sections}
+
+    def load(self, saved: Raw | None = None) -> Settings:
+        """Put the layers together, with `saved` in the place of the saved file if given. Raises ValidationFailed naming the
+        key and its layer."""
+        layers = self.raw()
+        if saved is None:
+            saved = _read_saved(_merged(layers, self.known, self.absent).get("server", {}))
+        merged = _merged([*layers[:-2], (SAVED, saved), *layers[-2:]], self.known, self.absent)
+        built = {name: _build(name, merged.get(name, {}), kind) for name, kind in self.known.items()}
+        core: dict[str, Any] = {name: built.pop(name) for name in CORE}
+        return Settings(**core, sections=built)
+
+    def raw(self) -> list[tuple[str, Raw]]:
+        """The layers but the saved one, weakest first; the last two are the environment and the command line."""
+        return raw_layers(self.config, self.environ, self.overrides)
+
+    def above(self, section: str, key: str) -> str | None:
+        """The layer that fixes a setting whatever is saved, or None."""
+        return next((name for name, values in self.raw()[-2:] if key in values.get(section, {})), None)
+
+
+def _read_saved(server: Mapping[str, Any]) -> Raw:
+    folder = Path(str(server.get("data_dir", Server().data_dir))).expanduser()
+    return read_settings(folder / SAVED) if (folder / SAVED).is_file() else {}
+
+
+def _merged(layers: Iterable[tuple[str, Raw]], known: Mapping[str, type[msgspec.Struct]], absent: Iterable[str]) -> Raw:
     passed = {name.replace("-", "_") for name in absent} - set(known)
     merged: Raw = {}
-    for layer, given in raw_layers(config, environ, overrides):
+    for layer, given in layers:
         # The shipped file and the hub's variables also set the sections of plugins that may not be installed here.
         general = layer in (SHIPPED, HUB_NAMES)
         values = {name: keys for name, keys in given.items() if name in known or not (general or name in passed)}
         _check_keys(layer, values, known)
         for section, keys in values.items():
             merged.setdefault(section, {}).update(keys)
-    built = {name: _build(name, merged.get(name, {}), kind) for name, kind in known.items()}
-    core: dict[str, Any] = {name: built.pop(name) for name in CORE}
-    return Settings(**core, sections=built)
+    return merged
 
 
 def plugin_settings(config: Path | None, environ: Mapping[str, str] = os.environ) -> Plugins:
@@ -242,19 +294,19 @@ def plugin_settings(config: Path | None, environ: Mapping[str, str] = os.environ
 def raw_layers(
     config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]] | None
 ) -> list[tuple[str, Raw]]:
-    """The layers, weakest first, each with a name for messages."""
-    layers: list[tuple[str, Raw]] = [(SHIPPED, _read(conf_folder() / SHIPPED)), (HUB_NAMES, _from_hub(environ))]
+    """The layers but the saved file, weakest first, each with a name for messages."""
+    layers: list[tuple[str, Raw]] = [(SHIPPED, read_settings(conf_folder() / SHIPPED)), (HUB_NAMES, _from_hub(environ))]
     if config is not None:
         if not config.is_file():
             raise ValidationFailed(f"the settings file {config} does not exist: check --config")
-        layers.append((str(config), _read(config)))
+        layers.append((str(config), read_settings(config)))
     layers.append(("the environment", _from_environment(environ)))
-    if overrides:
-        layers.append(("the command line", {name: dict(values) for name, values in overrides.items()}))
+    layers.append(("the command line", {name: dict(values) for name, values in (overrides or {}).items()}))
     return layers
 
 
-def _read(path: Path) -> Raw:
+def read_settings(path: Path) -> Raw:
+    """A settings file's sections. Raises ValidationFailed for one that can't be read."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

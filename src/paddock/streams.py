@@ -22,10 +22,21 @@ from urllib.parse import quote
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from paddock.contracts.base import Download, Reply
-from paddock.errors import BadRequest, FieldError, PaddockError, ProviderUnavailable, TooLarge, ValidationFailed
+from paddock.access import Gatekeeper
+from paddock.access.gatekeeper import OVER
+from paddock.contracts.base import Caller, Download, Reply
+from paddock.errors import (
+    BadRequest,
+    FieldError,
+    PaddockError,
+    ProviderUnavailable,
+    TooLarge,
+    Unauthenticated,
+    ValidationFailed,
+)
 from paddock.meter import Meter
 from paddock.replies import error_event
+from paddock.settings import Auth
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -188,9 +199,10 @@ async def _wait_gone(receive: Receive, body: Any = None) -> None:
         continue
 
 
-async def while_client_stays(work: Awaitable[T], receive: Receive, body: Any = None) -> T:
-    """Run `work`, and cancel it when the client leaves (then ClientGone is raised). The body must have been read, or `body`
-    is one that is still arriving and has an event `ended`.
+async def while_client_stays(work: Awaitable[T], receive: Receive, hold: Hold, body: Any = None) -> T:
+    """Run `work`, and cancel it when the client leaves (then ClientGone is raised) or its credential ends (then
+    Unauthenticated is raised). The body must have been read, or `body` is one that is still arriving and has an event
+    `ended`.
 
     A stream goes on with the same watcher: Granian now and then reports a client as gone when a `receive` was cancelled
     and is called again, and the stream would be cut.
@@ -199,15 +211,31 @@ async def while_client_stays(work: Awaitable[T], receive: Receive, body: Any = N
     gone = asyncio.ensure_future(_wait_gone(receive, body))
     watching = True
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        with hold.credential(task):
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientGone
+        if task.cancelled() and hold.over:
+            raise hold.reason
         result = task.result()
         if isinstance(result, Streamed):
             result.gone, watching = gone, False
         return result
     finally:
         await (settle(task, gone) if watching else settle(task))
+
+
+async def while_credential_stands(work: Awaitable[T], hold: Hold) -> T:
+    """Run `work`, and cancel it when the caller's credential ends (then Unauthenticated is raised)."""
+    task = asyncio.ensure_future(work)
+    try:
+        with hold.credential(task):
+            await asyncio.wait((task,))
+        if task.cancelled() and hold.over:
+            raise hold.reason
+        return task.result()
+    finally:
+        await settle(task)
 
 
 async def settle(*tasks: asyncio.Future[Any]) -> None:
@@ -294,14 +322,66 @@ class Streaming:
             self._meter.open_streams -= 1
 
 
+class Hold:
+    """What ends the work of one request before its time: the shutdown, and the end of the caller's key or token (of none
+    without a keeper)."""
+
+    __slots__ = ("_caller", "_keeper", "_streaming")
+
+    def __init__(self, streaming: Streaming, keeper: Gatekeeper | None = None, caller: Caller = Caller()) -> None:  # noqa: B008  frozen
+        self._streaming = streaming
+        self._keeper = keeper or Gatekeeper(Auth())
+        self._caller = caller
+
+    @contextlib.contextmanager
+    def holding(self, task: asyncio.Future[None]) -> Iterator[None]:
+        """Cancel a stream's or conversation's task when either comes; `reason` tells which it was."""
+        with self._streaming.holding(task), self._keeper.holding(self._caller, task):
+            yield
+
+    def credential(self, task: asyncio.Future[Any]) -> contextlib.AbstractContextManager[None]:
+        """Cancel a task when the credential ends; whole replies may go on while the server shuts down."""
+        return self._keeper.holding(self._caller, task)
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a client may leave a piece unread; 0 is for ever."""
+        return self._streaming.patience
+
+    @property
+    def over(self) -> bool:
+        """Whether the credential was revoked or has expired since the caller was admitted."""
+        return not self._keeper.stands(self._caller)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is shutting down."""
+        return self._streaming.stopping
+
+    @property
+    def reason(self) -> PaddockError:
+        """Why the task was cancelled."""
+        return Unauthenticated(OVER) if self.over else ProviderUnavailable("the server is shutting down")
+
+    def receiver(self, receive: Receive) -> Receive:
+        """A `receive` that raises Unauthenticated when the credential ends while a body is on its way."""
+        if self._caller.key_id is None:
+            return receive
+
+        async def receiving() -> Message:
+            return await while_credential_stands(receive(), self)
+
+        return receiving
+
+
 class Streamed:
     """A reply that arrives piece by piece: an ASGI application. `first` was fetched before, so errors kept their status."""
 
-    def __init__(self, reply: Reply, first: bytes | None, rest: AsyncIterator[bytes], streaming: Streaming) -> None:
+    def __init__(self, reply: Reply, first: bytes | None, rest: AsyncIterator[bytes], hold: Hold) -> None:
         self._reply = reply
         self._first = first
         self._rest = rest
-        self._streaming = streaming
+        self._hold = hold
         self._events = reply.media_type.startswith("text/event-stream")
         self._sending = 0.0  # since when a piece waits to be read by the client; 0 while the upstream is waited for
         self.gone: asyncio.Future[None] | None = None  # ends when the client leaves, where somebody watches already
@@ -323,7 +403,7 @@ class Streamed:
         pump = asyncio.ensure_future(self._pump(send))
         gone = self.gone or asyncio.ensure_future(_wait_gone(receive))
         try:
-            with self._streaming.holding(pump):
+            with self._hold.holding(pump):
                 await self._watched(pump, gone)
             if pump.done():
                 await self._end(pump, send)
@@ -333,7 +413,7 @@ class Streamed:
     async def _watched(self, pump: asyncio.Future[None], gone: asyncio.Future[None]) -> None:
         """Until the stream has ended, or its client has left or reads nothing any more. Looking now and then costs nothing
         for each piece, and a client gets at most a quarter more time than it should."""
-        patience = self._streaming.patience
+        patience = self._hold.patience
         look = patience / 4 or None
         while True:
             done, _ = await asyncio.wait((pump, gone), timeout=look, return_when=asyncio.FIRST_COMPLETED)
@@ -354,7 +434,7 @@ class Streamed:
     async def _end(self, pump: asyncio.Future[None], send: Send) -> None:
         last = b""
         if pump.cancelled():
-            last = error_event(ProviderUnavailable("the server is shutting down")) if self._events else b""
+            last = error_event(self._hold.reason) if self._events else b""
         elif (error := pump.exception()) is not None:
             if not isinstance(error, PaddockError) or not self._events:
                 raise error
@@ -368,7 +448,7 @@ async def _close(pieces: AsyncIterator[bytes]) -> None:
         await close()
 
 
-async def start_stream(reply: Reply, streaming: Streaming) -> Streamed:
+async def start_stream(reply: Reply, hold: Hold) -> Streamed:
     """Fetch the first piece, so that what fails before it is an ordinary error reply."""
     assert not isinstance(reply.body, bytes)
     rest = aiter(reply.body)
@@ -379,7 +459,7 @@ async def start_stream(reply: Reply, streaming: Streaming) -> Streamed:
     except BaseException:
         await _close(rest)
         raise
-    return Streamed(reply, first, rest, streaming)
+    return Streamed(reply, first, rest, hold)
 
 
 def file_reply(download: Download) -> Reply:

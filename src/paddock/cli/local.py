@@ -172,18 +172,11 @@ def run_models_import(options: argparse.Namespace, screen: Screen) -> None:
 
 def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
     """Print the settings as they would be used."""
-    import msgspec  # noqa: PLC0415  only here
-
-    from paddock.plugins import load  # noqa: PLC0415
+    from paddock.plugins import load  # noqa: PLC0415  only here
+    from paddock.services.saved_settings import shown  # noqa: PLC0415
 
     settings, _ = load(options.config, _overrides(options))
-    shown = msgspec.to_builtins(settings)
-    shown |= shown.pop("sections")
-    for section in shown.values():
-        for key, value in section.items():
-            if key.endswith(("_key", "_keys", "password", "token")) and value:
-                section[key] = "********"
-    screen.data(shown)
+    screen.data(shown(settings))
 
 
 def run_conf_check(options: argparse.Namespace, screen: Screen) -> int:

@@ -57,7 +57,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the kind of the credential, a short printable label for logs, the stored key's id, and its limits.
+    """Who asks: the kind of the credential, a short printable label for logs, the stored key's or the token's id (None for
+    keys of the settings), its limits, and when it ends in seconds since 1970.
 
     `scope` is None for a caller without limits (nobody needs a key, a management key, a user of the older API).
     """
@@ -66,6 +67,15 @@ class Caller(msgspec.Struct, frozen=True):
     label: str = "anonymous"
     key_id: str | None = None
     scope: Scope | None = None
+    expires: float | None = None
+
+    def may_enter(self, namespace: str, project: str) -> bool:
+        """Whether the project exists for the caller. Paths that name a project are checked before the implementation runs;
+        it asks where a project is named elsewhere."""
+        scope = self.scope
+        if scope is None or (scope.models is None and scope.projects is None):
+            return True
+        return any(one in (f"{namespace}/{project}", f"{namespace}/*") for one in scope.projects or ())
 
     def may_use(self, model: str) -> bool:
         """Whether the gateway may serve this model to the caller."""

@@ -11,7 +11,7 @@ from paddock.contracts.base import Context, Json, endpoint
 from paddock.errors import BadRequest, KeyNotFound, ValidationFailed
 
 KeyKind = Literal["management", "inference"]
-Verb = Literal["read", "write", "infer", "manage"]
+Verb = Literal["read", "write", "infer"]
 KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
@@ -26,7 +26,7 @@ class KeyScopes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `models` (names, or beginnings with ``*`` behind them): null is no limit; when only one of them is given, the key can't use
     the other kind at all."""
 
-    verbs: list[Verb] = ["infer"]
+    verbs: list[Verb] = msgspec.field(default_factory=lambda: ["infer"])
     projects: list[str] | None = None
     models: list[str] | None = None
 

@@ -7,15 +7,8 @@ from collections.abc import Awaitable
 import msgspec
 
 from paddock.contracts.base import Context, Json, endpoint
+from paddock.contracts.providers import InstanceCounts
 from paddock.errors import BadRequest
-
-
-class InstanceCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many instances there are; those that are neither running nor stopped count in the total only."""
-
-    total: int
-    running: int
-    stopped: int
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,18 +8,22 @@ from pathlib import Path
 from types import ModuleType
 
 from paddock.builtin.plugin import BuiltIn
+from paddock.contracts import accounts as account_contracts
 from paddock.contracts import chat as chat_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
 from paddock.contracts import examples as example_contracts
 from paddock.contracts import gateway as gateway_contracts
+from paddock.contracts import keys as key_contracts
 from paddock.contracts import metrics as metrics_contracts
+from paddock.contracts import operations as operation_contracts
 from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
 from paddock.contracts import tasks as task_contracts
 from paddock.contracts.providers import Provider
 from paddock.resources import conf_folder
+from paddock.services.accounts import Accounts
 from paddock.services.chat import ChatService
 from paddock.services.core import Core
 from paddock.services.database_keeper import DatabaseKeeper
@@ -28,7 +32,9 @@ from paddock.services.datasets import Datasets
 from paddock.services.events import EventLog, EventService
 from paddock.services.examples import Examples
 from paddock.services.gateway import GatewayService
+from paddock.services.keys import Keys
 from paddock.services.metrics import MetricsService
+from paddock.services.operations import Operations
 from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
@@ -50,6 +56,9 @@ CONTRACTS: Sequence[ModuleType] = (
     task_contracts,
     event_contracts,
     gateway_contracts,
+    key_contracts,
+    account_contracts,
+    operation_contracts,
     metrics_contracts,
 )  # in URL order
 
@@ -59,6 +68,8 @@ class Services:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.keys = Keys(core)
+        self.accounts = Accounts(core)
         self.files = ProjectFiles(core)
         self.events = EventLog(core)
         self.stores = Stores(core, self.files)
@@ -89,6 +100,9 @@ class Services:
             EventService(self.events, self.files),
             self.gateway,
             MetricsService(self.core, self.gateway),
+            self.keys,
+            self.accounts,
+            Operations(self.core),
         ]
 
     async def providers_in_use(self) -> list[Provider]:
@@ -106,6 +120,13 @@ class Services:
                         None, map(self.core.plugins.embedders.get, (e.type for e in database.embedding_strategies))
                     )
         return list(dict.fromkeys(found))
+
+    @asynccontextmanager
+    async def admitting(self) -> AsyncIterator[None]:
+        """Know the stored keys and users inside: before anything else runs, because it decides where the server may listen."""
+        await self.keys.start()
+        async with self.accounts.running():
+            yield
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from paddock.access import Gatekeeper
 from paddock.logs import Log
 from paddock.meter import Meter
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Plugins
+from paddock.settings import Auth, Layers, Settings
 from paddock.settings import Log as LogSettings
-from paddock.settings import Settings
 from paddock.storage import Blobs, Database
 
 
@@ -32,7 +33,8 @@ class Serving:
 class Core:
     """Built once by `create_app`; `state` is open between the lifespan's start and end.
 
-    `stopping` is set when the server begins to shut down: endless streams and waiting loops end on it.
+    `stopping` is set when the server begins to shut down: endless streams and waiting loops end on it. `keeper` knows the
+    keys; `layers` are what `settings` were put together from.
     """
 
     settings: Settings
@@ -44,6 +46,8 @@ class Core:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     serving: Serving = field(default_factory=Serving)
     meter: Meter = field(default_factory=Meter)
+    keeper: Gatekeeper = field(default_factory=lambda: Gatekeeper(Auth()))
+    layers: Layers = field(default_factory=Layers)
 
     @property
     def projects_dir(self) -> Path:

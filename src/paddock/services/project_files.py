@@ -304,7 +304,7 @@ class ProjectFiles:
 
 
 def _missing(namespace: str, name: str) -> ProjectNotFound:
-    return ProjectNotFound(f"project {namespace}/{name} not found: create it with POST /v1/projects/{namespace}")
+    return ProjectNotFound.of(namespace, name)
 
 
 def _file_in(folder: Path) -> Path | None:

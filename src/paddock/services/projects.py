@@ -19,7 +19,7 @@ from paddock.contracts.projects import (
     ProjectReply,
     ProjectUpdate,
 )
-from paddock.errors import BadRequest, TemplateNotFound
+from paddock.errors import BadRequest, Forbidden, TemplateNotFound
 from paddock.services.core import Core
 from paddock.services.project_files import LoadedProject, ProjectFiles
 from paddock.services.project_legacy import normalise
@@ -44,12 +44,15 @@ class Projects:
 
     @hookimpl
     async def projects_list(self, ctx: Context, params: NamespacePath) -> ProjectList:
-        found = [shown(project) for project in await self._files.list(params.namespace)]
+        projects = await self._files.list(params.namespace)
+        found = [shown(one) for one in projects if ctx.caller.may_enter(one.namespace, one.name)]
         return ProjectList(total=len(found), projects=found)
 
     @hookimpl
     async def project_create(self, ctx: Context, params: NamespacePath, data: ProjectCreate) -> ProjectReply:
         _same_as_path("namespace", data.namespace, params.namespace)
+        if not ctx.caller.may_enter(params.namespace, data.name):
+            raise Forbidden("this key is limited to other projects: it can't create this one")
         self._files.folder(params.namespace, data.name)  # a bad name is told before a missing template
         template = await self.template(data.config_template or self._core.settings.projects.default_template)
         return ProjectReply(project=shown(await self._files.create(params.namespace, data.name, template)))

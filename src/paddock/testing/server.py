@@ -15,7 +15,7 @@ from paddock.app import App, create_app
 from paddock.contracts.base import Json
 from paddock.plugins import Loaded, discover, settings_sections
 from paddock.server import run
-from paddock.settings import load_settings
+from paddock.settings import Layers
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -81,7 +81,8 @@ async def running_server(
     sections = {name: dict(keys) for name, keys in (settings or {}).items()}
     sections["server"] = {"port": 0, "data_dir": str(data_dir), **sections.get("server", {})}
     sections.setdefault("log", {"level": "error", "format": "json"})
-    app = create_app(load_settings(settings_sections(loaded), environ={}, overrides=sections), loaded)
+    layers = Layers(settings_sections(loaded), environ={}, overrides=sections)
+    app = create_app(layers.load(), loaded, layers=layers)
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(run(app, stop, ready.set_result))
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)

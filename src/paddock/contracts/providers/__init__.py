@@ -26,7 +26,7 @@ from paddock.contracts.providers.documents import (
 from paddock.contracts.providers.embedding import Embedder, Reranker, TextKind
 from paddock.contracts.providers.outgoing import Environment, Host, HttpClient, HttpReply, HttpSocket, Records
 from paddock.contracts.providers.retrieval import Query, RetrievalStrategy, RetrievalTools, Retrieved
-from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
+from paddock.contracts.providers.serving import GatewayCall, InstanceCounts, ModelServer, Operation
 from paddock.contracts.providers.store import (
     Filters,
     Hit,
@@ -72,6 +72,7 @@ __all__ = [
     "HttpReply",
     "HttpSocket",
     "Imported",
+    "InstanceCounts",
     "ItemRunner",
     "Metric",
     "ModelImporter",

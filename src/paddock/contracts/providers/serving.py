@@ -37,6 +37,14 @@ class GatewayCall(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
 
 
+class InstanceCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances there are; those that are neither running nor stopped count in the total only."""
+
+    total: int
+    running: int
+    stopped: int
+
+
 class ModelServer(Provider):
     """Serves models by name in OpenAI's format. `types[0].name` is what stands before the slash in ``provider/model``."""
 
@@ -64,4 +72,8 @@ class ModelServer(Provider):
     def claims(self, model: str) -> str | None:  # noqa: ARG002  the hook's signature
         """The server's own name for `model` when this name is its own before all catalogues (a managed instance, an alias),
         else None. Asked for every request: it must be quick and do no I/O."""
+        return None
+
+    def instance_counts(self) -> InstanceCounts | None:
+        """How many instances it manages; None for a server that manages none. Quick, without I/O."""
         return None
