@@ -10,10 +10,14 @@
     ├── NotFound                    404  not_found
     │   ├── ProjectNotFound, DatasetNotFound, DatabaseNotFound, FileNotFound, TaskNotFound,
     │   ├── SessionNotFound, EventNotFound, ExampleNotFound, TemplateNotFound, StrategyNotFound, ModelNotFound,
-    │   └── InstanceNotFound, KeyNotFound
+    │   ├── KeyNotFound
+    │   └── InstanceNotFound        404  instance_not_found
     ├── MethodNotAllowed            405  method_not_allowed
     ├── RequestTimeout              408  request_timeout
     ├── Conflict                    409  conflict
+    │   ├── InstanceExists          409  instance_exists
+    │   ├── InstanceRunning         409  instance_running
+    │   └── InstanceLimit           409  max_instances_reached
     ├── TooLarge                    413  too_large
     ├── ValidationFailed            422  validation_failed
     │   └── UnknownType             422  unknown_type
@@ -42,7 +46,10 @@ __all__ = [
     "FieldError",
     "FileNotFound",
     "Forbidden",
+    "InstanceExists",
+    "InstanceLimit",
     "InstanceNotFound",
+    "InstanceRunning",
     "KeyNotFound",
     "MethodNotAllowed",
     "ModelNotFound",
@@ -193,6 +200,8 @@ class ModelNotFound(NotFound):
 class InstanceNotFound(NotFound):
     """No llama-server instance of that name."""
 
+    code = "instance_not_found"
+
 
 class KeyNotFound(NotFound):
     """No key with that id."""
@@ -220,6 +229,24 @@ class Conflict(PaddockError):
 
     status = 409
     code = "conflict"
+
+
+class InstanceExists(Conflict):
+    """An instance has the name already."""
+
+    code = "instance_exists"
+
+
+class InstanceRunning(Conflict):
+    """The instance must be stopped first."""
+
+    code = "instance_running"
+
+
+class InstanceLimit(Conflict):
+    """As many instances exist, or run, as the settings allow."""
+
+    code = "max_instances_reached"
 
 
 class TooLarge(PaddockError):

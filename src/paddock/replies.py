@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Api
-from paddock.errors import PaddockError, UpstreamError, ValidationFailed
+from paddock.errors import BadRequest, PaddockError, UpstreamError, ValidationFailed
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -55,7 +55,8 @@ def error_body(error: PaddockError, api: Api) -> dict[str, Any]:
     if api == "llamactl":
         return {"error": error.message}
     if api == "llamactl-old":
-        return {"error": error.message, "code": error.code.upper(), "details": _details(error)}
+        code = BadRequest.code if isinstance(error, ValidationFailed) else error.code
+        return {"error": error.message, "code": code.upper(), "details": _details(error)}
     if api == "anthropic":
         return anthropic_error(error)
     body: dict[str, Any] = {}

@@ -144,9 +144,24 @@ def instance_logs_get(ctx: Context, params: LogQuery) -> Awaitable[Reply]:
     """The log as plain text, or followed as it grows."""
 
 
+_PASSED_ON = (InstanceNotFound, BadRequest, ProviderUnavailable)
+
+
+@endpoint(
+    "*", "/api/v1/instances/{name}/proxy", access="manage", api="llamactl", kind="proxy", body_limit=0, raises=_PASSED_ON
+)  # fmt: skip
+def instance_proxy_root(ctx: Context, params: InstancePath, data: RawRequest) -> Awaitable[Reply]:
+    """Pass a request to the instance's ``/``, as below ``/proxy/``."""
+
+
+@endpoint("GET", "/api/v1/instances/{name}/proxy", access="manage", api="llamactl", kind="websocket")
+def instance_proxy_root_socket(ctx: Context, params: InstancePath, data: Socket) -> Awaitable[None]:
+    """Pass a websocket to the instance's ``/``."""
+
+
 @endpoint(
     "*", "/api/v1/instances/{name}/proxy/{path:path}", access="manage", api="llamactl", kind="proxy", body_limit=0,
-    raises=(InstanceNotFound, ProviderUnavailable),
+    raises=_PASSED_ON,
 )  # fmt: skip
 def instance_proxy(ctx: Context, params: ProxyPath, data: RawRequest) -> Awaitable[Reply]:
     """Pass a request to the instance as it came, any method, and its reply back. 503 when it does not run."""

@@ -16,7 +16,8 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     `command` is llama-server's path or name; `args` stand before every instance's own. `model_dirs` are the folders whose
     GGUF files may be named once callers have keys (empty: the data folder's models, the hub cache, /models). `preload`
-    names instances that are started with the server, `groups` sets of which one member runs at a time.
+    names instances that are started with the server, `groups` sets of which one member runs at a time. Figures of running
+    instances are sent over ``/api/ws`` every `stats_interval`; less room than `low_disk_bytes` is an alert there.
     """
 
     command: str = "llama-server"
@@ -45,4 +46,6 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     log_ring_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 256 * 1024
     preload: tuple[str, ...] = ()
     groups: dict[str, tuple[str, ...]] = {}
+    stats_interval: Annotated[float, msgspec.Meta(ge=0.1, le=5)] = 2
+    low_disk_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
     parallel_load: Annotated[int, msgspec.Meta(ge=1)] = 2
