@@ -12,7 +12,7 @@ import paddock
 HEAVY = (
     "numpy", "onnxruntime", "usearch", "tantivy", "kreuzberg", "aiohttp", "pydantic", "httpx", "ollama", "rich",
     "semantic_text_splitter", "re2", "psutil", "sklearn", "cv2", "onnx", "tokenizers", "prometheus_client", "jwt",
-    "argon2",
+    "argon2", "scipy", "skl2onnx",
 )  # fmt: skip
 
 # Ground floor first: a module imports only from the floors above its own line here, or from its own.

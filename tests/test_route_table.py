@@ -50,6 +50,8 @@ BODIES = {
     **{item.name: {"model": "x"} for item in ENDPOINTS if item.name.startswith("gateway_")},
     "key_create": {"name": "x", "kind": "management"},
     "auth_login": {"username": "x", "password": "x"},
+    **{f"{kind}anomaly_fit": {"data": [[1], [2]]} for kind in ("", "ml_")},
+    **{f"{kind}anomaly_{what}": {"data": [[1]]} for kind in ("", "ml_") for what in ("score", "detect")},
     "example_import_project": {"namespace": "x", "name": "x"},
     "example_import_data": {"namespace": "x", "project": "x"},
     "example_import_dataset": {"namespace": "x", "project": "x", "dataset": "x"},

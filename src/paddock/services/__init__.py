@@ -9,6 +9,7 @@ from types import ModuleType
 
 from paddock.builtin.plugin import BuiltIn
 from paddock.contracts import accounts as account_contracts
+from paddock.contracts import anomaly as anomaly_contracts
 from paddock.contracts import chat as chat_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
@@ -60,6 +61,7 @@ CONTRACTS: Sequence[ModuleType] = (
     account_contracts,
     operation_contracts,
     metrics_contracts,
+    anomaly_contracts,
 )  # in URL order
 
 

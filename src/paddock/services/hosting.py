@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Json
-from paddock.contracts.providers import Records
+from paddock.contracts.providers import Embedder, Records
 from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.storage import Connection
@@ -88,6 +88,10 @@ class PluginHost:
     def closed(self) -> bool:
         """See `Host.closed`."""
         return self._core.serving.closed()
+
+    def embedder(self, type_name: str) -> Embedder | None:
+        """See `Host.embedder`."""
+        return self._core.plugins.embedders.get(type_name)
 
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """See `Host.log`."""

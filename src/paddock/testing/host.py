@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from paddock.contracts.base import Json
-from paddock.contracts.providers import Records
+from paddock.contracts.providers import Embedder, Records
 
 
 class MemoryRecords:
@@ -36,15 +36,20 @@ class MemoryRecords:
 
 
 class MemoryHost:
-    """Set `port` and `closed` as the test wants them; `lines` and `events` hold what was written."""
+    """Set `port`, `closed` and `embedders` as the test wants them; `lines` and `events` hold what was written."""
 
     def __init__(self, records: Records | None = None) -> None:
         self.records: Records = records or MemoryRecords()
         self.stopping = asyncio.Event()
         self.port = 0
         self.closed = False
+        self.embedders: dict[str, Embedder] = {}
         self.lines: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
+
+    def embedder(self, type_name: str) -> Embedder | None:
+        """One of `embedders`."""
+        return self.embedders.get(type_name)
 
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """Keep a line."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from paddock.contracts.base import Json
+from paddock.contracts.providers.embedding import Embedder
 
 
 class HttpReply(Protocol):
@@ -117,6 +118,9 @@ class Host(Protocol):
     @property
     def closed(self) -> bool:
         """Whether any key exists, so that callers are told apart."""
+
+    def embedder(self, type_name: str) -> Embedder | None:
+        """The embedder of any loaded plugin that answers to this type name, or None."""
 
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """Write a line to the server's log. Never blocks."""

@@ -1,0 +1,159 @@
+"""Between the contracts' structs and the detector's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+from paddock.builtin.trained import Found, Key, base_name, is_version
+from paddock.contracts.anomaly import (
+    AnomalyFit,
+    AnomalyFitted,
+    AnomalyItem,
+    AnomalyScore,
+    Backend,
+    Detected,
+    DetectedRow,
+    DetectSummary,
+    EncoderInfo,
+    ModelParams,
+    Scored,
+    ScoredRow,
+    ScoreSummary,
+)
+from paddock.errors import Conflict, ModelNotFound
+from paddock.storage import check_name
+from paddock_anomaly.backends import Options
+from paddock_anomaly.detector import Detector, Facts, Wanted
+
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+SUFFIXES = (".onnx", ".pkl", ".joblib", ".pt")
+
+
+def wanted(request: AnomalyFit, stopped: Callable[[], bool]) -> Wanted:
+    """What the request asks a fit for."""
+    options = Options(
+        contamination=request.contamination,
+        epochs=request.epochs or 100,
+        batch_size=request.batch_size or 32,
+        stopped=stopped,
+    )
+    return Wanted(
+        backend=request.backend,
+        schema=request.schema,
+        normalization=request.normalization,
+        threshold=request.threshold,
+        options=options,
+    )
+
+
+def fitted(model: str, facts: Facts, path: Path, elapsed_ms: float) -> AnomalyFitted:
+    """The reply to a fit."""
+    schema = facts.schema
+    return AnomalyFitted(
+        model=model,
+        backend=facts.backend,
+        samples_fitted=facts.samples_fitted,
+        training_time_ms=elapsed_ms,
+        model_params=ModelParams(
+            backend=facts.backend,
+            contamination=facts.contamination,
+            threshold=facts.threshold,
+            input_dim=len(facts.means),
+            normalization=facts.normalization,
+            samples_used=facts.samples_used,
+        ),
+        encoder=None if schema is None else EncoderInfo(schema=dict(schema), features=facts.columns),
+        saved_path=str(path),
+    )
+
+
+def scored(model: str, detector: Detector, data: AnomalyScore) -> Scored:
+    """Score the rows. Blocks. Raises BadRequest, TooLarge."""
+    facts = detector.facts
+    how = data.normalization or facts.normalization
+    threshold = facts.thresholds[how] if data.threshold is None else data.threshold
+    matrix = detector.matrix(data.data)
+    raw = detector.raw(matrix)
+    pairs = zip(facts.calibration.normalized(raw, how).tolist(), raw.tolist(), strict=True)
+    rows = [
+        ScoredRow(index=at, score=score, is_anomaly=score > threshold, raw_score=own)
+        for at, (score, own) in enumerate(pairs)
+    ]
+    for row, parts in zip(rows, detector.explain(data.data, matrix, raw) if data.explain else (), strict=False):
+        row.contributions = parts
+    count = sum(row.is_anomaly for row in rows)
+    rate = count / len(rows) if rows else 0.0
+    summary = ScoreSummary(total_points=len(rows), anomaly_count=count, anomaly_rate=rate, threshold=threshold)
+    return Scored(data=rows, total_count=len(rows), model=model, backend=facts.backend, summary=summary)
+
+
+def detected(scores: Scored) -> Detected:
+    """Only the anomalies."""
+    rows = [
+        DetectedRow(index=row.index, score=row.score, raw_score=row.raw_score, contributions=row.contributions)
+        for row in scores.data
+        if row.is_anomaly
+    ]
+    return Detected(
+        data=rows,
+        total_count=len(rows),
+        model=scores.model,
+        backend=scores.backend,
+        summary=DetectSummary(anomalies_detected=len(rows), threshold=scores.summary.threshold),
+    )
+
+
+def filename(key: Key) -> str:
+    """What the list calls a model."""
+    return f"{key[0]}_{key[1]}.onnx"
+
+
+def item(found: Found) -> AnomalyItem:
+    """A model in the list."""
+    name, backend = found.key
+    saved = found.saved
+    return AnomalyItem(
+        name=name,
+        filename=filename(found.key),
+        base_name=base_name(name),
+        backend=backend,
+        path=str(found.path),
+        size_bytes=found.size,
+        created=saved.created if saved else 0.0,
+        modified=saved.modified if saved else 0.0,
+        is_versioned=is_version(name),
+        description=saved.description if saved else None,
+        error=found.error,
+    )
+
+
+def named(text: str, keys: Sequence[Key]) -> Key:
+    """The model that a file name, ``NAME_BACKEND`` or a bare name means. Raises BadName, ModelNotFound, Conflict."""
+    stem = next((text.removesuffix(end) for end in SUFFIXES if text.endswith(end)), text)
+    backend = next((one for one in BACKENDS if stem.endswith(f"_{one}")), None)
+    name = stem if backend is None else stem.removesuffix(f"_{backend}")
+    check_name(name, "file name")
+    if backend is not None and (name, backend) in keys:
+        return name, backend
+    bare = [key for key in keys if key[0] in (text, stem)]
+    if len(bare) > 1:
+        raise Conflict(f"{text[:64]} has several backends: delete one of {', '.join(map(filename, bare))}")
+    if not bare:
+        raise ModelNotFound(missing(text, None, keys))
+    return bare[0]
+
+
+def missing(name: str, backend: Backend | None, keys: Sequence[Key]) -> str:
+    """The sentence about a model that is not there, with near names."""
+    text = f"no anomaly model {name[:64]!r}" + (f" with the backend {backend}" if backend else "")
+    others = sorted({key[1] for key in keys if key[0] == name})
+    if others:
+        return f"{text}; it was fitted with {', '.join(others)}"
+    versions = [key[0] for key in keys if base_name(key[0]) == name]
+    if versions:
+        return f"{text}; its newest version is {max(versions)}, which {name[:64]}-latest under /v1/ml stands for"
+    near = difflib.get_close_matches(name, {key[0] for key in keys}, 3)
+    return f"{text}; " + (f"near names: {', '.join(near)}" if near else "fit one first, or see the list of models")

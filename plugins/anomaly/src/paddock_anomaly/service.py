@@ -1,0 +1,234 @@
+"""The endpoints of the anomaly detectors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, new_version, newest
+from paddock.contracts.anomaly import (
+    AnomalyDeleted,
+    AnomalyFilePath,
+    AnomalyFit,
+    AnomalyFitted,
+    AnomalyFittedVersioned,
+    AnomalyFitVersioned,
+    AnomalyList,
+    AnomalyLoaded,
+    AnomalyModel,
+    AnomalySave,
+    AnomalySaved,
+    AnomalyScore,
+    Backend,
+    Detected,
+    Scored,
+)
+from paddock.contracts.base import Caller, Context, Service, hookimpl
+from paddock.contracts.providers import Host
+from paddock.errors import BadRequest, Forbidden, ModelNotFound, PaddockError
+from paddock.storage import check_name
+from paddock_anomaly.detector import Detector, Facts, fit
+from paddock_anomaly.replies import detected, filename, fitted, item, missing, named, scored, wanted
+from paddock_anomaly.settings import AnomalySettings
+
+
+class AnomalyService(Service):
+    """Implements `paddock.contracts.anomaly` over one folder of models."""
+
+    def __init__(self, settings: AnomalySettings, folder: Path, host: Host) -> None:
+        self._settings = settings
+        self._host = host
+        self._files = ModelFiles(folder, depth=2)  # NAME/BACKEND
+        self._memory = InMemory(self._read, settings.keep_loaded)
+        self._fits = Fits(host, AnomalyFit, self._fit)
+        self._coming: set[str] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Do the fits that an earlier run left."""
+        async with self._fits.running():
+            yield
+
+    # -- learning
+
+    async def _fit(self, request: AnomalyFit) -> AnomalyFitted:
+        started = time.perf_counter()
+        try:
+            facts, path = await asyncio.to_thread(self._learn, request)
+            elapsed = round((time.perf_counter() - started) * 1000, 2)
+        except PaddockError as error:
+            self._record(request, error=error)
+            raise
+        self._memory.drop((request.model, request.backend))
+        self._record(request, training_time_ms=elapsed)
+        return fitted(request.model, facts, path, elapsed)
+
+    def _record(self, request: AnomalyFit, error: PaddockError | None = None, training_time_ms: float = 0) -> None:
+        about = {"model": request.model, "backend": request.backend, "samples": len(request.data)}
+        self._host.record("anomaly_fit", error=error, training_time_ms=training_time_ms, **about)
+
+    def _learn(self, request: AnomalyFit) -> tuple[Facts, Path]:
+        facts, graph = fit(request.data, wanted(request, self._host.stopping.is_set), self._settings)
+        key = (request.model, request.backend)
+        return facts, self._files.write(key, graph, msgspec.to_builtins(facts), request.description)
+
+    async def _run(self, request: AnomalyFit) -> AnomalyFitted:
+        check_name(request.model, "model")
+        if request.backend != "autoencoder" and (request.epochs is not None or request.batch_size is not None):
+            raise BadRequest("epochs and batch_size are for the backend autoencoder: leave them out")
+        return await self._fits.run(request, durable=len(request.data) > self._settings.durable_above)
+
+    @hookimpl
+    async def anomaly_fit(self, data: AnomalyFit) -> AnomalyFitted:
+        """See the contract."""
+        return await self._run(data)
+
+    @hookimpl
+    async def ml_anomaly_fit(self, data: AnomalyFitVersioned) -> AnomalyFittedVersioned:
+        """See the contract."""
+        name = data.model if data.overwrite else await self._version(data.model)
+        fields = {field: getattr(data, field) for field in AnomalyFit.__struct_fields__}
+        try:
+            done = await self._run(AnomalyFit(**{**fields, "model": name}))
+        finally:
+            self._coming.discard(name)
+        return AnomalyFittedVersioned(
+            **msgspec.structs.asdict(done), base_name=data.model, versioned_name=name, overwrite=data.overwrite
+        )
+
+    async def _version(self, name: str) -> str:
+        taken = {key[0] for key in await asyncio.to_thread(self._files.keys)} | self._coming
+        version = new_version(name, taken, datetime.now().astimezone())
+        self._coming.add(version)
+        return version
+
+    # -- finding
+
+    def _read(self, key: Key) -> Detector:
+        saved, graph = self._files.read(key)
+        return Detector(key[0], saved.facts, graph, self._settings)
+
+    async def _key(self, caller: Caller, name: str, backend: Backend | None, *, latest: bool) -> Key:
+        """The saved model that is meant. Raises BadName, Forbidden, ModelNotFound."""
+        check_name(name, "model")
+        keys = await asyncio.to_thread(self._files.keys)
+        known = [key for key in keys if backend in (None, key[1])]
+        found = newest(name, {key[0] for key in known}) if latest else name
+        if not caller.may_use(found):
+            raise Forbidden(f"the key may not use the model {found}")
+        backends = [key[1] for key in known if key[0] == found]
+        if "isolation_forest" in backends:
+            return found, "isolation_forest"
+        if len(backends) == 1:
+            return found, backends[0]
+        if backends:
+            raise BadRequest(f"the model {found} has several backends, {' and '.join(backends)}: name one")
+        raise ModelNotFound(missing(name, backend, [key for key in keys if caller.may_use(key[0])]))
+
+    # -- scoring
+
+    async def _scores(self, ctx: Context, data: AnomalyScore, *, latest: bool) -> Scored:
+        key = await self._key(ctx.caller, data.model, data.backend, latest=latest)
+        detector = await self._memory.get(key)
+        return await asyncio.to_thread(scored, key[0], detector, data)
+
+    @hookimpl
+    async def anomaly_score(self, ctx: Context, data: AnomalyScore) -> Scored:
+        """See the contract."""
+        return await self._scores(ctx, data, latest=False)
+
+    @hookimpl
+    async def ml_anomaly_score(self, ctx: Context, data: AnomalyScore) -> Scored:
+        """See the contract."""
+        return await self._scores(ctx, data, latest=True)
+
+    @hookimpl
+    async def anomaly_detect(self, ctx: Context, data: AnomalyScore) -> Detected:
+        """See the contract."""
+        return detected(await self._scores(ctx, data, latest=False))
+
+    @hookimpl
+    async def ml_anomaly_detect(self, ctx: Context, data: AnomalyScore) -> Detected:
+        """See the contract."""
+        return detected(await self._scores(ctx, data, latest=True))
+
+    # -- keeping
+
+    async def _save(self, ctx: Context, data: AnomalySave, *, latest: bool) -> AnomalySaved:
+        key = await self._key(ctx.caller, data.model, data.backend, latest=latest)
+        saved = await asyncio.to_thread(self._files.describe, key, data.description)
+        return AnomalySaved(
+            model=key[0],
+            backend=key[1],
+            filename=filename(key),
+            path=str(self._files.path(key)),
+            description=saved.description,
+        )
+
+    async def _load(self, ctx: Context, data: AnomalyModel, *, latest: bool) -> AnomalyLoaded:
+        key = await self._key(ctx.caller, data.model, data.backend, latest=latest)
+        detector = await self._memory.get(key)
+        return AnomalyLoaded(
+            model=key[0],
+            backend=key[1],
+            filename=filename(key),
+            path=str(self._files.path(key)),
+            threshold=detector.facts.threshold,
+        )
+
+    async def _models(self, ctx: Context) -> AnomalyList:
+        found = await asyncio.to_thread(self._files.all)
+        items = [item(one) for one in found if ctx.caller.may_use(one.key[0])]
+        return AnomalyList(data=items, models_dir=str(self._files.root), total=len(items))
+
+    async def _delete(self, params: AnomalyFilePath) -> AnomalyDeleted:
+        key = named(params.filename, await asyncio.to_thread(self._files.keys))
+        await asyncio.to_thread(self._files.delete, key)
+        self._memory.drop(key)
+        return AnomalyDeleted(filename=filename(key))
+
+    @hookimpl
+    async def anomaly_save(self, ctx: Context, data: AnomalySave) -> AnomalySaved:
+        """See the contract."""
+        return await self._save(ctx, data, latest=False)
+
+    @hookimpl
+    async def ml_anomaly_save(self, ctx: Context, data: AnomalySave) -> AnomalySaved:
+        """See the contract."""
+        return await self._save(ctx, data, latest=True)
+
+    @hookimpl
+    async def anomaly_load(self, ctx: Context, data: AnomalyModel) -> AnomalyLoaded:
+        """See the contract."""
+        return await self._load(ctx, data, latest=False)
+
+    @hookimpl
+    async def ml_anomaly_load(self, ctx: Context, data: AnomalyModel) -> AnomalyLoaded:
+        """See the contract."""
+        return await self._load(ctx, data, latest=True)
+
+    @hookimpl
+    async def anomaly_models(self, ctx: Context) -> AnomalyList:
+        """See the contract."""
+        return await self._models(ctx)
+
+    @hookimpl
+    async def ml_anomaly_models(self, ctx: Context) -> AnomalyList:
+        """See the contract."""
+        return await self._models(ctx)
+
+    @hookimpl
+    async def anomaly_delete(self, params: AnomalyFilePath) -> AnomalyDeleted:
+        """See the contract."""
+        return await self._delete(params)
+
+    @hookimpl
+    async def ml_anomaly_delete(self, params: AnomalyFilePath) -> AnomalyDeleted:
+        """See the contract."""
+        return await self._delete(params)
