@@ -52,6 +52,8 @@ BODIES = {
     "auth_login": {"username": "x", "password": "x"},
     **{f"{kind}anomaly_fit": {"data": [[1], [2]]} for kind in ("", "ml_")},
     **{f"{kind}anomaly_{what}": {"data": [[1]]} for kind in ("", "ml_") for what in ("score", "detect")},
+    "model_download": {"model_name": "x"},
+    "model_download_validate": {"model_name": "x"},
     "example_import_project": {"namespace": "x", "name": "x"},
     "example_import_data": {"namespace": "x", "project": "x"},
     "example_import_dataset": {"namespace": "x", "project": "x", "dataset": "x"},

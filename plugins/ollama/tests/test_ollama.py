@@ -167,7 +167,7 @@ class TestSource:
             await source.show("nonesuch")
 
     async def test_deleting_tells_the_bytes(self, source: OllamaSource, upstream: FakeUpstream) -> None:
-        assert await source.delete("llama3.1:8b") == 4_700_000_000
+        assert (await source.delete("llama3.1:8b")).size == 4_700_000_000
         assert list(upstream.models) == ["qwen3:latest"]
         with pytest.raises(ModelNotFound):
             await source.delete("llama3.1:8b")

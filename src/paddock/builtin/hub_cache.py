@@ -25,6 +25,7 @@ from paddock.errors import BadName, ModelNotFound
 
 PREFIX = "models--"
 PARTIAL = ".incomplete"
+RESERVE = 100 * 1024 * 1024  # bytes of free space that no model may take: the state database needs them
 
 
 class CachedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,31 +66,42 @@ class HubCache:
         plain = parse_model(name)
         return plain if self.folder(plain.repo).is_dir() else plain.completed()
 
+    def snapshots(self, repo: str) -> list[Path]:
+        """The folders of the revisions of which any file is whole: that of ``main`` first, then the newest first."""
+        folder = self.folder(repo)
+        main = self._ref(folder, "main")
+        found = [path for path in self._snapshots(folder) if any(self._files(path))]
+        return sorted(found, key=lambda path: (path.name != main, -path.stat().st_mtime))
+
     def snapshot(self, repo: str, revision: str = "main") -> Path | None:
-        """The folder of a revision's files (for ``main`` else the newest), or None when none of it is whole."""
-        found = {path.name: path for path in self._snapshots(self.folder(repo)) if any(self._files(path))}
+        """The folder of a revision's files, or None when none of it is whole; without a ref ``main`` it is the newest."""
+        found = self.snapshots(repo)
+        if revision == "main":
+            return next(iter(found), None)
         commit = self._ref(self.folder(repo), revision) or revision
-        if commit in found or revision != "main":
-            return found.get(commit)
-        return max(found.values(), key=lambda path: path.stat().st_mtime, default=None)
+        return next((path for path in found if path.name == commit), None)
+
+    def holds(self, model: str) -> bool:
+        """Whether there is something of a model; of ``repo:QUANT`` whether it is whole."""
+        name = self.resolve(model)
+        return self.gguf(model) is not None if name.quantization else self.snapshot(name.repo) is not None
 
     def files(self, snapshot: Path) -> dict[str, Path]:
         """The whole files of a snapshot: name with slashes to path (inside the snapshot)."""
         return dict(sorted(self._files(snapshot)))
 
-    def quantizations(self, repo: str) -> list[Quantization]:
+    def quantizations(self, snapshot: Path) -> list[Quantization]:
         """The GGUF quantizations of which every shard is here; `files` are names in the snapshot."""
-        snapshot = self.snapshot(repo)
-        if snapshot is None:
-            return []
         return quantizations({name: path.stat().st_size for name, path in self._files(snapshot)})
 
     def gguf(self, model: str) -> Path | None:
         """The GGUF file of ``repo:QUANT`` (the first of its shards; without QUANT the preferred one), or None."""
         name = self.resolve(model)
-        snapshot = self.snapshot(name.repo)
-        chosen = choose(self.quantizations(name.repo), name.quantization)
-        return snapshot / chosen.files[0] if snapshot and chosen else None
+        for snapshot in self.snapshots(name.repo):
+            chosen = choose(self.quantizations(snapshot), name.quantization)
+            if chosen:
+                return snapshot / chosen.files[0]
+        return None
 
     def models(self) -> list[CachedModel]:
         """Every repository with a whole file, by name."""

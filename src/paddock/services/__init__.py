@@ -17,6 +17,7 @@ from paddock.contracts import examples as example_contracts
 from paddock.contracts import gateway as gateway_contracts
 from paddock.contracts import keys as key_contracts
 from paddock.contracts import metrics as metrics_contracts
+from paddock.contracts import model_cache as model_cache_contracts
 from paddock.contracts import operations as operation_contracts
 from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
@@ -35,6 +36,7 @@ from paddock.services.examples import Examples
 from paddock.services.gateway import GatewayService
 from paddock.services.keys import Keys
 from paddock.services.metrics import MetricsService
+from paddock.services.model_cache import ModelCache
 from paddock.services.operations import Operations
 from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
@@ -50,6 +52,7 @@ __all__ = ["CONTRACTS", "Core", "Services"]
 CONTRACTS: Sequence[ModuleType] = (
     system_contracts,
     example_contracts,
+    model_cache_contracts,
     project_contracts,
     chat_contracts,
     dataset_contracts,
@@ -92,6 +95,7 @@ class Services:
             BuiltIn(),
             SystemService(self.core, self.providers_in_use),
             Examples(self.core, self.files, self.datasets, folders),
+            ModelCache(self.core, self.events),
             self.projects,
             self.chat,
             self.datasets,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
-from paddock.contracts.providers import Embedder, Records
+from paddock.contracts.providers import Embedder, Progress, Records
 from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.storage import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 
 class PluginRecords:
@@ -92,6 +97,20 @@ class PluginHost:
     def embedder(self, type_name: str) -> Embedder | None:
         """See `Host.embedder`."""
         return self._core.plugins.embedders.get(type_name)
+
+    async def fetch_model(self, model: str) -> None:
+        """See `Host.fetch_model`."""
+        settings = self._core.settings
+        cache = HubCache(settings.hub_cache)
+        if await asyncio.to_thread(cache.holds, model):
+            return
+        source = self._core.plugins.model_sources.get("universal")
+        if source is None or not settings.models.auto_download:
+            raise await asyncio.to_thread(cache.missing, model)
+        pull = cast("AsyncGenerator[Progress, None]", source.pull(model))
+        async with aclosing(pull):
+            async for _ in pull:
+                pass
 
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """See `Host.log`."""

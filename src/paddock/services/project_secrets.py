@@ -137,13 +137,13 @@ def env_problems(text: str, settings: Settings, environ: Mapping[str, str] | Non
 
 
 def outgoing_allow(settings: Settings) -> tuple[str, ...]:
-    """``outgoing.allow`` and the ``host:port`` of every base_url in the settings, for `check_url`."""
+    """``outgoing.allow`` and the ``host:port`` of every base_url and endpoint in the settings, for `check_url`."""
     found = list(settings.outgoing.allow)
     for name, upstream in settings.gateway.upstreams.items():
         found.append(host_port(upstream.base_url, f"gateway.upstreams.{name}.base_url"))
     for section in settings.sections.values():
         for field in msgspec.structs.fields(section):
             value = getattr(section, field.name)
-            if field.name.endswith("base_url") and isinstance(value, str) and value:
+            if field.name.endswith(("base_url", "endpoint")) and isinstance(value, str) and value:
                 found.append(host_port(value, field.name))
     return tuple(dict.fromkeys(found))

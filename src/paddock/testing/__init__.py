@@ -21,6 +21,8 @@ when it fails. Something that can't hold for your provider is marked in the subc
 |---|---|---|
 | a chat model that says what the test wants | `EchoModel`, `Say` | `paddock.testing.chat` |
 | a server that speaks OpenAI's and Ollama's API, and breaks on demand | `FakeUpstream`, `Plan` | `paddock.testing.upstream` |
+| a hub of models, whose transfers break on demand | `FakeHub`, `Faults` | `paddock.testing.hub` |
+| a model in the cache | `cache_model` | `paddock.testing.hub_cache` |
 | a vector store without a file | `MemoryStore`, `MemoryStorePlugin` | `paddock.testing.memory_store` |
 | a queue that runs its items at once | `InlineQueue`, `InlineQueuePlugin` | `paddock.testing.queue` |
 | what a retrieval strategy gets | `StoreTools` | `paddock.testing.retrieval` |

@@ -36,7 +36,7 @@ class MemoryRecords:
 
 
 class MemoryHost:
-    """Set `port`, `closed` and `embedders` as the test wants them; `lines` and `events` hold what was written."""
+    """Set `port`, `closed` and `embedders` as the test wants them; `lines`, `events` and `fetched` hold what was asked of it."""
 
     def __init__(self, records: Records | None = None) -> None:
         self.records: Records = records or MemoryRecords()
@@ -46,6 +46,11 @@ class MemoryHost:
         self.embedders: dict[str, Embedder] = {}
         self.lines: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
+        self.fetched: list[str] = []
+
+    async def fetch_model(self, model: str) -> None:
+        """Keep the name in `fetched`."""
+        self.fetched.append(model)
 
     def embedder(self, type_name: str) -> Embedder | None:
         """One of `embedders`."""

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from paddock.builtin.openai_wire import Target, error_of
 from paddock.contracts.base import Json
-from paddock.contracts.providers import Health, HttpClient, ModelInfo, ModelSource, Progress, TypeName, timed_health
+from paddock.contracts.providers import (
+    Freed,
+    Health,
+    HttpClient,
+    ModelInfo,
+    ModelSource,
+    Progress,
+    TypeName,
+    timed_health,
+)
 from paddock.errors import (
     BadName,
     ModelNotFound,
@@ -86,7 +95,7 @@ class OllamaSource(ModelSource):
             with translated(target, model):
                 return (await client.show(model)).model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    async def delete(self, model: str) -> int:
+    async def delete(self, model: str) -> Freed:
         """Delete; the bytes are those of the catalogue (layers that other models share stay on disk)."""
         checked(model)
         names = {model, f"{model}:latest"}
@@ -95,7 +104,7 @@ class OllamaSource(ModelSource):
         async with self._client(target, QUICK) as client:
             with translated(target, model):
                 await client.delete(model)
-        return size or 0
+        return Freed(size=size or 0)
 
     async def health(self) -> Health:
         """Whether Ollama answers, and how many models it has."""

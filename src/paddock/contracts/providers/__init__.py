@@ -9,7 +9,16 @@ offsets are in characters.
 """
 
 from paddock.contracts.providers.base import Configured, Health, NoConfig, Provider, Sample, TypeName, timed_health
-from paddock.contracts.providers.chat import ChatCall, ChatModel, ModelInfo, ModelSource, Passage, Progress
+from paddock.contracts.providers.chat import (
+    ChatCall,
+    ChatModel,
+    Freed,
+    ModelFile,
+    ModelInfo,
+    ModelSource,
+    Passage,
+    Progress,
+)
 from paddock.contracts.providers.documents import (
     Chunk,
     Chunker,
@@ -64,6 +73,7 @@ __all__ = [
     "Environment",
     "Extractor",
     "Filters",
+    "Freed",
     "GatewayCall",
     "Health",
     "Hit",
@@ -75,6 +85,7 @@ __all__ = [
     "InstanceCounts",
     "ItemRunner",
     "Metric",
+    "ModelFile",
     "ModelImporter",
     "ModelInfo",
     "ModelServer",

@@ -9,6 +9,7 @@ import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers.base import Provider
+from paddock.errors import BadRequest
 
 
 class ChatCall(msgspec.Struct, kw_only=True):
@@ -78,6 +79,22 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     total: int | None = None
 
 
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One form of a model that a source offers: a GGUF file (the first of its shards), its quantization, size in bytes."""
+
+    filename: str
+    quantization: str
+    size: int
+
+
+class Freed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deletion took away: bytes, revisions, and the folder they were in ("" where that is not paddock's to know)."""
+
+    size: int
+    revisions: int = 1
+    path: str = ""
+
+
 class ModelSource(Provider):
     """Where models come from and are managed (a registry or a runtime's own store). `local` as in `ModelServer`."""
 
@@ -89,12 +106,23 @@ class ModelSource(Provider):
 
     @abstractmethod
     def pull(self, model: str) -> AsyncIterator[Progress]:
-        """Fetch a model; closing the iterator cancels. Raises ModelNotFound, ProviderUnavailable, UpstreamError."""
+        """Fetch a model; closing the iterator cancels, unless somebody else waits for the same one. What is wrong with the
+        request is raised before the first progress: BadName, BadRequest (no space), ModelNotFound, TooLarge, Conflict,
+        ProviderUnavailable, UpstreamError, UpstreamTimeout, RateLimited."""
 
     @abstractmethod
     async def show(self, model: str) -> dict[str, Json]:
         """All that is known of one model. Raises ModelNotFound."""
 
     @abstractmethod
-    async def delete(self, model: str) -> int:
-        """Delete; returns the bytes freed. Raises ModelNotFound."""
+    async def delete(self, model: str) -> Freed:
+        """Delete what is stored of a model. Raises BadName, ModelNotFound, Conflict (it is being fetched)."""
+
+    async def size(self, model: str) -> int | None:  # noqa: ARG002  the hook's signature
+        """The bytes that `pull` would have to store, None when nobody knows beforehand. Raises as `pull`."""
+        return None
+
+    async def quantizations(self, model: str) -> list[ModelFile]:  # noqa: ARG002  as above
+        """The GGUF forms of a model, smallest first; empty when it has none. Raises as `pull`, and BadRequest from a source
+        that can't tell."""
+        raise BadRequest(f"{self.name} does not list quantizations")

@@ -122,6 +122,10 @@ class Host(Protocol):
     def embedder(self, type_name: str) -> Embedder | None:
         """The embedder of any loaded plugin that answers to this type name, or None."""
 
+    async def fetch_model(self, model: str) -> None:
+        """Have a model (``org/name``, ``org/name:QUANT``) in the cache: fetch it if it is not there and the setting
+        ``models.auto_download`` is on. Raises ModelNotFound with the command that fetches it, and as `ModelSource.pull`."""
+
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """Write a line to the server's log. Never blocks."""
 

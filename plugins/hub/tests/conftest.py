@@ -1,0 +1,39 @@
+"""What the tests of the hub plugin share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from paddock_hub import HubSettings, HubSource
+
+from paddock.outgoing import OutgoingClient
+from paddock.testing.hub import FakeHub
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    async with FakeHub() as hub:
+        hub.add("org/model", {"config.json": b"{}", "model.safetensors": b"w" * 300_000, "sub/vocab.txt": b"a\nb"})
+        yield hub
+
+
+@pytest.fixture
+async def make_source(hub: FakeHub, tmp_path: Path) -> AsyncIterator[Callable[..., HubSource]]:
+    """A source on the fake hub; arguments change its settings."""
+    http = OutgoingClient(hub.allow)
+
+    def make(**given: Any) -> HubSource:
+        settings = msgspec.convert({**hub.settings()["hub"], **given}, HubSettings)
+        return HubSource(http, settings, tmp_path / "hub")
+
+    yield make
+    await http.close()
+
+
+@pytest.fixture
+def source(make_source: Callable[..., HubSource]) -> HubSource:
+    return make_source()
