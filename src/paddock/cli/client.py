@@ -21,7 +21,7 @@ PIECE = 256 * 1024
 class Client:
     """Talks to one server. Every method raises a PaddockError with the server's own sentence."""
 
-    def __init__(self, url: str, key: str | None, timeout: float = 600) -> None:
+    def __init__(self, url: str, key: str | None, timeout: float | None = 600) -> None:
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -76,7 +76,14 @@ class Client:
         if wanted:
             path += "?" + urlencode(wanted)
         with self._send(method, path, body) as reply:
-            return json.loads(reply.read())
+            content = reply.read()
+            return json.loads(content) if content else None
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of a text as they come."""
+        with self._send("GET", path, None) as reply:
+            for line in reply:
+                yield line.decode("utf-8", "replace").rstrip("\r\n")
 
     def events(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
         """The decoded ``data:`` of each server-sent event, until [DONE] or the end."""

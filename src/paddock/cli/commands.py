@@ -24,22 +24,24 @@ def add(groups: Groups, shared: argparse.ArgumentParser) -> None:
         declare(groups, shared)
 
 
-def _command(verbs: Groups, shared: argparse.ArgumentParser, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+def command(verbs: Groups, shared: argparse.ArgumentParser, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+    """Add a command that talks to a running server."""
     made: argparse.ArgumentParser = verbs.add_parser(name, parents=[shared], help=text, description=text)
     made.set_defaults(run=run, needs_server=True)
     return made
 
 
-def _group(groups: Groups, name: str, text: str) -> Groups:
+def group(groups: Groups, name: str, text: str) -> Groups:
+    """Add a group of commands; returns where its verbs are added."""
     return groups.add_parser(name, help=text, description=text).add_subparsers(
         dest="verb", required=True, metavar="VERB"
     )
 
 
 def _projects(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "projects", "list, create, show and delete projects")
-    _command(verbs, shared, "list", projects_list, "list the projects of a namespace").add_argument("namespace")
-    create = _command(verbs, shared, "create", projects_create, "create a project from a template")
+    verbs = group(groups, "projects", "list, create, show and delete projects")
+    command(verbs, shared, "list", projects_list, "list the projects of a namespace").add_argument("namespace")
+    create = command(verbs, shared, "create", projects_create, "create a project from a template")
     create.add_argument("project", metavar="NAMESPACE/PROJECT")
     create.add_argument("--template", help="default, rag, server, or one of your own")
     for name, run, text in (
@@ -47,7 +49,7 @@ def _projects(groups: Groups, shared: argparse.ArgumentParser) -> None:
         ("models", projects_models, "list a project's models"),
         ("delete", projects_delete, "delete a project with its data"),
     ):
-        _command(verbs, shared, name, run, text).add_argument("project", metavar="NAMESPACE/PROJECT")
+        command(verbs, shared, name, run, text).add_argument("project", metavar="NAMESPACE/PROJECT")
 
 
 def projects_list(options: argparse.Namespace, screen: Screen, client: Client) -> None:
@@ -88,13 +90,13 @@ def projects_delete(options: argparse.Namespace, screen: Screen, client: Client)
 
 
 def _datasets(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "datasets", "list, create, fill, process and delete datasets")
-    listing = _command(verbs, shared, "list", datasets_list, "list a project's datasets")
+    verbs = group(groups, "datasets", "list, create, fill, process and delete datasets")
+    listing = command(verbs, shared, "list", datasets_list, "list a project's datasets")
     listing.add_argument("project", metavar="NAMESPACE/PROJECT")
-    create = _command(verbs, shared, "create", datasets_create, "create a dataset")
-    upload = _command(verbs, shared, "upload", datasets_upload, "upload files, and process them")
-    process = _command(verbs, shared, "process", datasets_process, "process what is not processed yet")
-    delete = _command(verbs, shared, "delete", datasets_delete, "delete a dataset with its chunks")
+    create = command(verbs, shared, "create", datasets_create, "create a dataset")
+    upload = command(verbs, shared, "upload", datasets_upload, "upload files, and process them")
+    process = command(verbs, shared, "process", datasets_process, "process what is not processed yet")
+    delete = command(verbs, shared, "delete", datasets_delete, "delete a dataset with its chunks")
     for made in (create, upload, process, delete):
         made.add_argument("project", metavar="NAMESPACE/PROJECT")
         made.add_argument("dataset")
@@ -168,13 +170,13 @@ def datasets_delete(options: argparse.Namespace, screen: Screen, client: Client)
 
 
 def _rag(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "rag", "query and inspect databases")
-    query = _command(verbs, shared, "query", rag_query, "find the chunks that answer a question")
+    verbs = group(groups, "rag", "query and inspect databases")
+    query = command(verbs, shared, "query", rag_query, "find the chunks that answer a question")
     for name, text in (("stats", "count what a database holds"), ("health", "look whether a database works")):
-        made = _command(verbs, shared, name, _rag_show(name), text)
+        made = command(verbs, shared, name, _rag_show(name), text)
         made.add_argument("project", metavar="NAMESPACE/PROJECT")
         made.add_argument("--database")
-    documents = _command(verbs, shared, "documents", rag_documents, "list the files in a database")
+    documents = command(verbs, shared, "documents", rag_documents, "list the files in a database")
     query.add_argument("project", metavar="NAMESPACE/PROJECT")
     query.add_argument("question")
     query.add_argument("--top-k", type=int, default=5)
@@ -216,7 +218,7 @@ def rag_documents(options: argparse.Namespace, screen: Screen, client: Client) -
 
 
 def _chat(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    chat = _command(groups, shared, "chat", chat_ask, "ask a project a question")
+    chat = command(groups, shared, "chat", chat_ask, "ask a project a question")
     chat.add_argument("project", metavar="NAMESPACE/PROJECT")
     chat.add_argument("message")
     chat.add_argument("--model", help="one of the project's models")
@@ -242,8 +244,8 @@ def chat_ask(options: argparse.Namespace, screen: Screen, client: Client) -> Non
 
 
 def _tasks(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "tasks", "list, show, follow and cancel tasks")
-    listing = _command(verbs, shared, "list", tasks_list, "list a project's tasks, the newest first")
+    verbs = group(groups, "tasks", "list, show, follow and cancel tasks")
+    listing = command(verbs, shared, "list", tasks_list, "list a project's tasks, the newest first")
     listing.add_argument("project", metavar="NAMESPACE/PROJECT")
     listing.add_argument("--active", action="store_true", help="only those that are not finished")
     for name, run, text in (
@@ -251,7 +253,7 @@ def _tasks(groups: Groups, shared: argparse.ArgumentParser) -> None:
         ("follow", tasks_follow, "show a task's progress until it ends"),
         ("cancel", tasks_cancel, "cancel a task and revert what it stored"),
     ):
-        made = _command(verbs, shared, name, run, text)
+        made = command(verbs, shared, name, run, text)
         made.add_argument("project", metavar="NAMESPACE/PROJECT")
         made.add_argument("task_id")
 
@@ -293,9 +295,9 @@ def tasks_cancel(options: argparse.Namespace, screen: Screen, client: Client) ->
 
 
 def _examples(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    verbs = _group(groups, "examples", "list and import example projects")
-    _command(verbs, shared, "list", examples_list, "list the examples")
-    made = _command(verbs, shared, "import", examples_import, "import an example as a new project")
+    verbs = group(groups, "examples", "list and import example projects")
+    command(verbs, shared, "list", examples_list, "list the examples")
+    made = command(verbs, shared, "import", examples_import, "import an example as a new project")
     made.add_argument("example")
     made.add_argument("project", metavar="NAMESPACE/PROJECT")
 
@@ -319,7 +321,7 @@ def examples_import(options: argparse.Namespace, screen: Screen, client: Client)
 
 
 def _events(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    made = _command(groups, shared, "events", events_list, "list what happened in a project")
+    made = command(groups, shared, "events", events_list, "list what happened in a project")
     made.add_argument("project", metavar="NAMESPACE/PROJECT")
     made.add_argument("--type")
     made.add_argument("--limit", type=int, default=20)
@@ -334,12 +336,12 @@ def events_list(options: argparse.Namespace, screen: Screen, client: Client) -> 
 
 
 def _models(groups: Groups, shared: argparse.ArgumentParser) -> None:  # noqa: ARG001  all groups alike
-    verbs = _group(groups, "models", "the model cache")
+    verbs = group(groups, "models", "the model cache")
     local.add_models(verbs)
 
 
 def _plugins(groups: Groups, shared: argparse.ArgumentParser) -> None:
-    _command(groups, shared, "plugins", plugins_list, "show the plugins of a running server and their health")
+    command(groups, shared, "plugins", plugins_list, "show the plugins of a running server and their health")
 
 
 def plugins_list(options: argparse.Namespace, screen: Screen, client: Client) -> None:  # noqa: ARG001  all commands alike
