@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from paddock.cli import commands, instances, local
+from paddock.cli import commands, instances, local, models
 from paddock.cli.client import Client
 from paddock.cli.flows import exit_code
 from paddock.cli.show import Screen
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     groups = top.add_subparsers(dest="group", required=True, metavar="COMMAND")
     local.add(groups)
     commands.add(groups, shared)
+    models.add(groups, shared)
     instances.add(groups, shared)
     return top
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paddock.cli import local
 from paddock.cli.client import Client, named, project_names, project_path
 from paddock.cli.flows import answer_pieces, follow_task, report_task, show_sources
 from paddock.cli.show import Screen
@@ -20,7 +19,7 @@ Run = Callable[[argparse.Namespace, Screen, Client], int | None]
 
 def add(groups: Groups, shared: argparse.ArgumentParser) -> None:
     """Add every command."""
-    for declare in (_projects, _datasets, _rag, _chat, _tasks, _examples, _events, _models, _plugins):
+    for declare in (_projects, _datasets, _rag, _chat, _tasks, _examples, _events, _plugins):
         declare(groups, shared)
 
 
@@ -333,11 +332,6 @@ def events_list(options: argparse.Namespace, screen: Screen, client: Client) -> 
     found = client.ask("GET", path, query={"type": options.type, "limit": options.limit})
     rows = [(item["timestamp"], item["type"], item.get("status"), item.get("duration_ms")) for item in found["events"]]
     screen.table(("time", "type", "status", "ms"), rows, found)
-
-
-def _models(groups: Groups, shared: argparse.ArgumentParser) -> None:  # noqa: ARG001  all groups alike
-    verbs = group(groups, "models", "the model cache")
-    local.add_models(verbs)
 
 
 def _plugins(groups: Groups, shared: argparse.ArgumentParser) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class HubSource(ModelSource):
     """Type ``universal``. `cache` is the folder of the model cache."""
 
+    local = True
+
     types: ClassVar[tuple[TypeName, ...]] = (TypeName("universal"),)
 
     def __init__(self, http: HttpClient, settings: HubSettings, cache: Path) -> None:
