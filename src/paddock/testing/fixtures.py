@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from paddock.testing.server import RunningServer
     from paddock.testing.upstream import FakeUpstream
 
+__all__ = ["async_fixture", "paddock_plugins", "paddock_server", "paddock_settings", "paddock_upstream"]
+
 
 @pytest.fixture
 def paddock_plugins() -> Mapping[str, object]:
