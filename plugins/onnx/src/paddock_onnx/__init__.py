@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import hookimpl
-from paddock.contracts.providers import Environment, ModelImporter
+from paddock.contracts.providers import Embedder, Environment, Host, ModelImporter, ModelServer, Reranker
 from paddock_onnx.settings import OnnxSettings
+
+if TYPE_CHECKING:
+    from paddock_onnx.residency import Residency
 
 __all__ = ["OnnxPlugin", "OnnxSettings", "plugin"]
 
 
 class OnnxPlugin:
-    """The entry point."""
+    """The entry point. All providers of one application share the models in memory."""
+
+    def __init__(self) -> None:
+        self._shared: WeakKeyDictionary[Host, Residency] = WeakKeyDictionary()
+
+    def _residency(self, env: Environment) -> Residency:
+        from paddock_onnx.residency import Residency  # noqa: PLC0415  importing a plugin is free
+
+        found = self._shared.get(env.host)
+        if found is None:
+            found = Residency(HubCache(env.hub_cache), env.settings or OnnxSettings())
+            self._shared[env.host] = found
+        return found
 
     @hookimpl
     def paddock_settings(self) -> tuple[str, type[msgspec.Struct]]:
@@ -23,9 +40,30 @@ class OnnxPlugin:
         return "onnx", OnnxSettings
 
     @hookimpl
+    def paddock_model_servers(self, env: Environment) -> Sequence[ModelServer]:
+        """Type onnx."""
+        from paddock_onnx.server import OnnxServer  # noqa: PLC0415
+
+        return [OnnxServer(self._residency(env))]
+
+    @hookimpl
+    def paddock_embedders(self, env: Environment) -> Sequence[Embedder]:
+        """Types UniversalEmbedder, HuggingFaceEmbedder, SentenceTransformerEmbedder."""
+        from paddock_onnx.embedder import OnnxEmbedder  # noqa: PLC0415
+
+        return [OnnxEmbedder(self._residency(env))]
+
+    @hookimpl
+    def paddock_rerankers(self, env: Environment) -> Sequence[Reranker]:
+        """Type onnx."""
+        from paddock_onnx.reranker import OnnxReranker  # noqa: PLC0415
+
+        return [OnnxReranker(self._residency(env))]
+
+    @hookimpl
     def paddock_model_importers(self, env: Environment) -> Sequence[ModelImporter]:
         """Type onnx."""
-        from paddock_onnx.importing.importer import OnnxImporter  # noqa: PLC0415  importing a plugin is free
+        from paddock_onnx.importing.importer import OnnxImporter  # noqa: PLC0415
 
         return [OnnxImporter(HubCache(env.hub_cache), env.settings or OnnxSettings())]
 

@@ -219,3 +219,41 @@ def imported(
 def put(root: Path, name: str, family: str = "bert", task: str = "embedding", **given: Any) -> Imported:
     """Build a tiny model and import it under `name`."""
     return imported(root, tiny(root.parent / "sources" / name.replace("/", "-"), family, task, **given), name)
+
+
+def overlap_reranker(folder: Path) -> Path:
+    """A cross-encoder as an exported ONNX file that counts the words which stand in both texts; no weights to learn."""
+    from onnx import TensorProto, helper, save
+
+    first_word = len(WORDS) - 6
+    whole = {"word": first_word, "one": 1}
+    constants = [helper.make_tensor(name, TensorProto.INT64, [], [value]) for name, value in whole.items()]
+    constants += [helper.make_tensor(name, TensorProto.INT64, [1], [axis]) for name, axis in (("ax1", 1), ("ax2", 2))]
+    constants += [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]), helper.make_tensor("half", 1, [], [1.5])]
+    node = helper.make_node
+    nodes = [
+        node("GreaterOrEqual", ["input_ids", "word"], ["is_word"]),
+        node("Equal", ["token_type_ids", "one"], ["in_text"]),
+        node("Not", ["in_text"], ["in_query"]),
+        node("And", ["is_word", "in_query"], ["asked"]),
+        node("And", ["is_word", "in_text"], ["said"]),
+        node("Unsqueeze", ["asked", "ax2"], ["rows"]),
+        node("Unsqueeze", ["said", "ax1"], ["columns"]),
+        node("Unsqueeze", ["input_ids", "ax2"], ["left"]),
+        node("Unsqueeze", ["input_ids", "ax1"], ["right"]),
+        node("Equal", ["left", "right"], ["same"]),
+        node("And", ["rows", "columns"], ["both"]),
+        node("And", ["same", "both"], ["shared"]),
+        node("Cast", ["shared"], ["number"], to=TensorProto.FLOAT),
+        node("ReduceSum", ["number", "axes"], ["count"], keepdims=0),
+        node("Sub", ["count", "half"], ["shifted"]),
+        node("Unsqueeze", ["shifted", "ax1"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+              for name in ("input_ids", "attention_mask", "token_type_ids")]  # fmt: skip
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])
+    graph = helper.make_graph(nodes, "overlap", inputs, [output], constants)
+    tiny(folder, "bert", "rerank")
+    (folder / "model.safetensors").unlink()
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "model.onnx")
+    return folder

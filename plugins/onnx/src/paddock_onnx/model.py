@@ -1,0 +1,243 @@
+"""A model in memory: texts to tokens, tokens through the graph, outputs to results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from paddock.errors import BadRequest, ProviderUnavailable, TooLarge, ValidationFailed
+from paddock_onnx.batching import Batcher, Tokens
+from paddock_onnx.cache import CachedGraph
+from paddock_onnx.facts import Facts, Task, read_facts
+from paddock_onnx.probe import probe
+from paddock_onnx.session import Session
+from paddock_onnx.settings import OnnxSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tokenizers import Encoding
+
+    Array = NDArray[np.float32]
+
+MIB = 1024 * 1024
+DOES = {
+    "embedding": "makes embeddings (/v1/embeddings)",
+    "rerank": "reranks (/v1/rerank)",
+    "classification": "classifies (/v1/classify)",
+    "ner": "finds entities (/v1/ner)",
+}
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """How texts are cut to a length in tokens; with `refuse` one that is longer is an error instead."""
+
+    length: int
+    refuse: bool = False
+
+
+class Model:
+    """A loaded model. Its methods may be called concurrently; they share batches."""
+
+    def __init__(self, found: CachedGraph, facts: Facts, session: Session, size: int, settings: OnnxSettings) -> None:
+        self.id = found.id
+        self.facts = facts
+        self.size = size
+        self._session = session
+        self._tokenizer = session.tokenizer
+        self._settings = settings
+        self._batcher: Batcher[Array] = Batcher(self._run, settings.batch_tokens)
+
+    @classmethod
+    def load(cls, found: CachedGraph, settings: OnnxSettings) -> Model:
+        """Load; blocks. Raises ValidationFailed for damaged files, ProviderUnavailable."""
+        facts = read_facts(found.folder)
+        session = Session.open(found.folder, found.graph, providers=settings.providers, threads=settings.threads)
+        return cls(found, facts, session, size_of(found, settings), settings)
+
+    def must(self, task: Task) -> None:
+        """Raise BadRequest, with what the model does, unless it does this."""
+        if self.facts.task != task:
+            raise BadRequest(f"the model {self.id} {DOES[self.facts.task]}; it can't be asked for this")
+
+    def cut(self, length: int | None = None, *, refuse: bool = False) -> Cut:
+        """Up to the model's window, or `length` tokens. Raises BadRequest when that is beyond the window."""
+        if length is not None and length > self.facts.window:
+            raise BadRequest(f"max_length {length} is more than the {self.facts.window} tokens that {self.id} can read")
+        return Cut(length or self.facts.window, refuse)
+
+    async def tokens(self, texts: Sequence[str], cut: Cut, prompt: str = "") -> list[Tokens]:
+        """Texts as tokens, each behind the prompt. Raises TooLarge naming the limit, BadRequest for one too long to read when
+        `cut` refuses."""
+        self.check(texts)
+        encodings = await self.encodings(texts, cut, prompt)
+        skip = 0
+        if prompt and not self.facts.pool_prompt:
+            skip = len(self._tokenizer.encode(prompt).ids) - 1
+        return [Tokens(one.ids, _kinds(one), skip) for one in encodings]
+
+    def check(self, texts: Sequence[str]) -> None:
+        """Raise TooLarge when one request has too many texts, or one of them too many characters."""
+        settings = self._settings
+        if len(texts) > settings.max_texts:
+            raise TooLarge(f"{len(texts)} texts in one request; the setting onnx.max_texts allows {settings.max_texts}")
+        longest = max(map(len, texts), default=0)
+        if longest > settings.max_text_chars:
+            raise TooLarge(
+                f"a text of {longest} characters; the setting onnx.max_text_chars allows {settings.max_text_chars}"
+            )
+
+    async def encodings(self, texts: Sequence[str], cut: Cut, prompt: str = "") -> list[Encoding]:
+        """Texts with offsets, special tokens included."""
+        if self.facts.lower:
+            texts = [text.lower() for text in texts]
+        return await asyncio.to_thread(self._encode, [prompt + text for text in texts], cut)
+
+    def _encode(self, texts: Sequence[str], cut: Cut) -> list[Encoding]:
+        tokenizer = self._tokenizer
+        room = max(0, cut.length - tokenizer.num_special_tokens_to_add(False))
+        bare = tokenizer.encode_batch([printable(text) for text in texts], add_special_tokens=False)
+        for place, one in enumerate(bare):
+            if len(one.ids) > room:
+                if cut.refuse:
+                    raise BadRequest(
+                        f"text {place} has {len(one.ids)} tokens, {self.id} reads {room}: shorten it, or leave truncate away"
+                    )
+                one.truncate(room)
+        return [tokenizer.post_process(one) for one in bare]
+
+    async def pairs(self, question: str, texts: Sequence[str], cut: Cut) -> list[Tokens]:
+        """Each text behind the question as one input; the longer part is cut first. Raises as `tokens`."""
+        self.check([question, *texts])
+        return await asyncio.to_thread(self._pairs, question, texts, cut)
+
+    def _pairs(self, question: str, texts: Sequence[str], cut: Cut) -> list[Tokens]:
+        tokenizer = self._tokenizer
+        room = max(2, cut.length - tokenizer.num_special_tokens_to_add(True))
+        first, *rest = tokenizer.encode_batch([printable(one) for one in (question, *texts)], add_special_tokens=False)
+        found = []
+        for place, one in enumerate(rest):
+            left, right = shares(len(first.ids), len(one.ids), room)
+            if cut.refuse and (left, right) != (len(first.ids), len(one.ids)):
+                raise BadRequest(
+                    f"the query and document {place} have more than the {room} tokens that {self.id} reads"
+                )
+            one.truncate(right)
+            asked = first
+            if left < len(first.ids):
+                asked = tokenizer.encode(printable(question), add_special_tokens=False)
+                asked.truncate(left)
+            pair = tokenizer.post_process(asked, one)
+            found.append(Tokens(pair.ids, pair.type_ids))
+        return found
+
+    async def run(self, items: Sequence[Tokens]) -> list[Array]:
+        """For each text: its vector of an embedding model, its scores of a classifier, one row for each token of a token
+        classifier. Raises ProviderUnavailable when the model gives NaN."""
+        return await self._batcher.submit(items)
+
+    def _run(self, items: Sequence[Tokens]) -> list[Array]:
+        ids, mask, kinds = self._padded(items)
+        output = self._session.run(ids, mask, kinds)
+        if self.facts.task == "embedding" and output.ndim == 3:
+            output = pool(output, self._pooled_tokens(mask, items), self.facts)
+            found = list(output)
+        elif output.ndim == 3:
+            found = [row[: len(item.ids)].copy() for row, item in zip(output, items, strict=True)]
+        else:
+            found = list(output)
+        _check_finite(found, self.id)
+        return found
+
+    def _padded(self, items: Sequence[Tokens]) -> tuple[Any, Any, Any]:
+        import numpy as np  # noqa: PLC0415  heavy: on first use
+
+        longest = max(1, *(len(item.ids) for item in items))
+        ids = np.full((len(items), longest), self._session.padding, dtype=np.int64)
+        mask = np.zeros((len(items), longest), dtype=np.int64)
+        kinds = np.zeros((len(items), longest), dtype=np.int64)
+        for row, item in enumerate(items):
+            ids[row, : len(item.ids)] = item.ids
+            mask[row, : len(item.ids)] = 1
+            if item.kinds is not None:
+                kinds[row, : len(item.ids)] = item.kinds
+        return ids, mask, kinds
+
+    def _pooled_tokens(self, mask: Any, items: Sequence[Tokens]) -> Any:
+        if not any(item.skip for item in items):
+            return mask
+        counted = mask.copy()
+        for row, item in enumerate(items):
+            counted[row, : min(item.skip, len(item.ids) - 1)] = 0
+        return counted
+
+
+def size_of(found: CachedGraph, settings: OnnxSettings) -> int:
+    """The bytes that a model needs in memory, about: those of its graph with what lies beside it. Raises ValidationFailed for
+    a file that is not sound."""
+    seen = probe(found.graph, settings.max_model_mb * MIB)
+    beside = sum((found.graph.parent / name).stat().st_size for name in seen.external)
+    return found.graph.stat().st_size + beside
+
+
+def pool(output: Array, mask: Any, facts: Facts) -> Array:
+    """One vector a text of one a token: `output` has the shape (texts, tokens, dimension), `mask` is 1 where a token counts."""
+    import numpy as np  # noqa: PLC0415  heavy: on first use
+
+    if facts.pooling == "cls":
+        return output[:, 0].copy()
+    if facts.pooling == "lasttoken":
+        last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
+        return np.asarray(output[np.arange(len(output)), last])
+    if facts.pooling == "max":
+        return np.asarray(np.where(mask[..., None] == 1, output, np.float32(-1e9)).max(axis=1))
+    weights = mask.astype(np.float32)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    return np.asarray(np.matmul(weights[:, None, :], output)[:, 0])
+
+
+def shares(left: int, right: int, room: int) -> tuple[int, int]:
+    """How many tokens of either part stay when the longer one is cut first."""
+    if left + right <= room:
+        return left, right
+    half = room // 2
+    if left <= half:
+        return left, room - left
+    if right <= half:
+        return room - right, right
+    return room - half, half
+
+
+def printable(text: str) -> str:
+    """A text that the tokenizer can take: lone surrogates are replaced."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _kinds(encoding: Encoding) -> Sequence[int] | None:
+    kinds = encoding.type_ids
+    return kinds if any(kinds) else None
+
+
+def _check_finite(found: Sequence[Array], model: str) -> None:
+    import numpy as np  # noqa: PLC0415  heavy: on first use
+
+    if not all(bool(np.isfinite(one).all()) for one in found):
+        raise ProviderUnavailable(
+            f"the model {model} gives NaN or infinity: its files are damaged, fetch or import it again"
+        )
+
+
+Loader = Callable[[CachedGraph, OnnxSettings], Model]
+
+
+def measured(found: CachedGraph, settings: OnnxSettings) -> int:
+    """`size_of`, and whether a model of this size may be loaded at all. Raises ProviderUnavailable naming the setting."""
+    size = size_of(found, settings)
+    if size > settings.memory_mb * MIB:
+        raise ValidationFailed(
+            f"the model {found.id} has {size // MIB} MiB, the setting onnx.memory_mb allows {settings.memory_mb} for all"
+        )
+    return size

@@ -1,0 +1,164 @@
+"""Which models are in memory: loaded on first use, once for everybody who waits; unloaded when nobody used them for a while,
+or when another one needs the room. One that is in use is never unloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from paddock.builtin.hub_cache import HubCache
+from paddock.errors import BadRequest, ProviderUnavailable, ValidationFailed
+from paddock_onnx.cache import CachedGraph, find_graph
+from paddock_onnx.model import MIB, Loader, Model, measured
+from paddock_onnx.settings import OnnxSettings
+
+PATIENCE = 120.0  # seconds that a model waits for room
+
+
+class _Entry:
+    """One model. `model` is set while it is loaded; `size` is reserved from before the loading on."""
+
+    def __init__(self, found: CachedGraph) -> None:
+        self.found = found
+        self.users = 0
+        self.last_used = time.monotonic()
+        self.size = 0
+        self.model: Model | None = None
+        self.loading: asyncio.Task[Model] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+def _seen(loading: asyncio.Task[Model]) -> None:
+    """Everybody who waited may have left: the failure is no crash."""
+    if not loading.cancelled():
+        loading.exception()
+
+
+class Residency:
+    """Hands out loaded models. For one event loop."""
+
+    def __init__(self, cache: HubCache, settings: OnnxSettings, load: Loader = Model.load) -> None:
+        self.cache = cache
+        self._settings = settings
+        self._room = settings.memory_mb * MIB
+        self._load_model = load
+        self._entries: dict[CachedGraph, _Entry] = {}
+        self._changed = asyncio.Condition()
+        self._wakers: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def using(self, model: str) -> AsyncIterator[Model]:
+        """A model for the length of the block, loaded if need be.
+
+        Raises BadName, ModelNotFound, BadRequest (no ONNX file, or damaged ones), ProviderUnavailable (no room).
+        """
+        found = await asyncio.to_thread(find_graph, self.cache, model)
+        entry = self._entries.get(found)
+        if entry is None:
+            entry = self._entries[found] = _Entry(found)
+            entry.loading = asyncio.ensure_future(self._load(entry))
+            entry.loading.add_done_callback(_seen)
+        entry.users += 1
+        if entry.timer is not None:
+            entry.timer.cancel()
+        try:
+            assert entry.loading is not None
+            yield await asyncio.shield(entry.loading)
+        finally:
+            self._give_back(entry)
+
+    async def _load(self, entry: _Entry) -> Model:
+        """Make room and load; who waits for it is told what went wrong, and the next request tries again."""
+        try:
+            size = await asyncio.to_thread(measured, entry.found, self._settings)
+            await self._make_room(entry, size)
+            entry.model = await asyncio.to_thread(self._load_model, entry.found, self._settings)
+        except ValidationFailed as error:
+            self._forget(entry)
+            raise BadRequest(f"the model {entry.found.id} can't be used: {error.message}") from error
+        except OSError as error:
+            self._forget(entry)
+            raise ProviderUnavailable(f"the model {entry.found.id} can't be read: {error.strerror}") from error
+        except BaseException:
+            self._forget(entry)
+            raise
+        return entry.model
+
+    async def _make_room(self, entry: _Entry, size: int) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE), self._changed:
+                while sum(one.size for one in self._entries.values()) + size > self._room:
+                    if not self._evict_one():
+                        await self._changed.wait()
+                entry.size = size
+        except TimeoutError as error:
+            raise ProviderUnavailable(
+                f"no room for the model {entry.found.id} beside those in use: the setting onnx.memory_mb allows "
+                f"{self._settings.memory_mb} MiB"
+            ) from error
+
+    def _evict_one(self) -> bool:
+        """Unload the least recently used model that nobody uses."""
+        idle = [one for one in self._entries.values() if one.model is not None and not one.users]
+        if idle:
+            self._forget(min(idle, key=lambda one: one.last_used))
+        return bool(idle)
+
+    def _give_back(self, entry: _Entry) -> None:
+        entry.users -= 1
+        entry.last_used = time.monotonic()
+        if entry.users == 0 and entry.model is not None:
+            newer = any(one.id == entry.found.id and one != entry.found for one in self._entries)
+            if newer:  # the model was imported anew meanwhile
+                self._forget(entry)
+                return
+            loop = asyncio.get_running_loop()
+            entry.timer = loop.call_later(self._settings.idle_seconds, self._expire, entry)
+            self._wake()
+
+    def _expire(self, entry: _Entry) -> None:
+        if not entry.users:
+            self._forget(entry)
+
+    def _forget(self, entry: _Entry) -> None:
+        if self._entries.get(entry.found) is entry:
+            del self._entries[entry.found]
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.model, entry.size = None, 0
+        self._wake()
+
+    def _wake(self) -> None:
+        """Tell those who wait for room."""
+        task = asyncio.ensure_future(self._tell())
+        self._wakers.add(task)
+        task.add_done_callback(self._wakers.discard)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def loaded(self) -> list[Model]:
+        """Those in memory."""
+        return [one.model for one in self._entries.values() if one.model is not None]
+
+    def unload(self, model: str | None = None) -> list[str]:
+        """Unload a model by its id, or all; those in use stay. Returns which went."""
+        gone = [
+            one
+            for one in self._entries.values()
+            if one.model is not None and not one.users and model in (None, one.found.id)
+        ]
+        for entry in gone:
+            self._forget(entry)
+        return [entry.found.id for entry in gone]
+
+    async def close(self) -> None:
+        """Unload all; what is being loaded ends first."""
+        loading = [one.loading for one in self._entries.values() if one.loading is not None]
+        await asyncio.gather(*loading, return_exceptions=True)
+        for entry in list(self._entries.values()):
+            self._forget(entry)
+        await asyncio.gather(*self._wakers, return_exceptions=True)
