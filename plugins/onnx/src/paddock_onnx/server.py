@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from paddock.builtin.hub_cache import CachedModel
 from paddock.builtin.model_names import parse_model
+from paddock.builtin.serving import MadeReply
 from paddock.contracts.providers import GatewayCall, Health, HttpReply, ModelInfo, ModelServer, TypeName
 from paddock.errors import BadName, PaddockError, ValidationFailed
 from paddock_onnx.bodies import (
@@ -27,23 +28,6 @@ from paddock_onnx.reranking import score
 from paddock_onnx.residency import Residency
 
 ELSEWHERE = ("layoutlm", "vision-encoder-decoder", "clip", "siglip", "vit", "whisper", "donut")  # no models of texts
-
-
-class MadeReply:
-    """An HttpReply whose body is at hand."""
-
-    def __init__(self, body: bytes) -> None:
-        self.status = 200
-        self.headers: Mapping[str, str] = {"Content-Type": "application/json"}
-        self._body = body
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """See `HttpReply.chunks`."""
-        yield self._body
-
-    async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:  # noqa: ARG002  the contract's signature
-        """See `HttpReply.read`."""
-        return self._body
 
 
 class OnnxServer(ModelServer):

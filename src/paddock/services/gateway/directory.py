@@ -120,6 +120,11 @@ class Directory:
                     found.append((name, one, place))
         return found
 
+    def served_files(self) -> set[str]:
+        """The ids of cached files that a server lists as its models."""
+        listings = [one for one in self.catalogue.listings if one.name in self.servers]
+        return {info.details["model_id"] for one in listings for info in one.models if "model_id" in info.details}
+
     def _hidden(self, server: str, model: str) -> bool:
         """Whether the bare name leads elsewhere."""
         route = self._named(self.aliases.get(model, model))

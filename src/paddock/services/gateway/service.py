@@ -96,9 +96,13 @@ class GatewayService:
         directory = self.directory
         aliases = [] if provider is not None else directory.aliases.items()
         found = [alias_item(name, target) for name, target in aliases if may_use(caller, name, name)]
+        served = directory.served_files()
         for name, listing, place in directory.listed(caller):
-            if provider in (None, listing.name):
-                found.append(model_item(name, listing.name, listing.models[place]))
+            info = listing.models[place]
+            # A file of the cache that a server runs is that server's model, not another one.
+            twice = listing.name not in directory.servers and info.details.get("model_id") in served
+            if listing.name == provider or (provider is None and not twice):
+                found.append(model_item(name, listing.name, info))
         return found
 
     @hookimpl
