@@ -53,7 +53,7 @@ class App:
         self.core = Core(
             settings=settings,
             plugins=self.plugins,
-            state=Database(settings.data_dir / "state.db", MIGRATIONS, readers=4),
+            state=Database(settings.data_dir / "state.db", MIGRATIONS, readers=4, private=True),
             blobs=Blobs(settings.data_dir / "blobs"),
             http=outgoing_client(settings),
             log=self.log,

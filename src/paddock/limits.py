@@ -95,7 +95,7 @@ class RateLimits:
             if not window.limit:
                 continue
             taken = window.take(who)
-            if shown is None or taken[1] < shown[1]:
+            if shown is None or not taken[0] or taken[1] < shown[1]:
                 shown, limit = taken, window.limit
             if not taken[0]:
                 break

@@ -226,7 +226,13 @@ def ask_everything(url: str) -> list[bytes]:
     found = []
     host = url.removeprefix("http://")
     for item in ENDPOINTS:
-        if item.name in ("info_get", "disk_get", "config_get"):  # they tell the folder to who may manage
+        if item.name in (
+            "info_get",
+            "disk_get",
+            "config_get",
+            "anomaly_models",
+            "ml_anomaly_models",
+        ):  # they tell the folder to who may manage
             continue
         path = re.sub(r"{\w+}", "x", item.path)
         for key in (MANAGE, INFER, "wrong-key-1234"):

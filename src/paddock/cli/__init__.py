@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from paddock.cli import commands, instances, local, models
+from paddock.cli import commands, instances, keys, local, models
 from paddock.cli.client import Client
 from paddock.cli.flows import exit_code
 from paddock.cli.show import Screen
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add(groups, shared)
     models.add(groups, shared)
     instances.add(groups, shared)
+    keys.add(groups, shared)
     return top
 
 

@@ -71,7 +71,7 @@ class Client:
         return self._exchange(method, path, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
-        """Send JSON, return JSON."""
+        """Send JSON, return JSON; None for a reply without a body."""
         wanted = {key: value for key, value in (query or {}).items() if value is not None}
         if wanted:
             path += "?" + urlencode(wanted)

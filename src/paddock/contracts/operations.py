@@ -49,7 +49,11 @@ class ConfigChange(msgspec.Struct, frozen=True):
     @classmethod
     def decode(cls, body: bytes) -> ConfigChange:
         """Read the object. Raises msgspec.ValidationError for anything else."""
-        return cls(msgspec.json.decode(body, type=dict[str, dict[str, Json]]))
+        given = msgspec.json.decode(body, type=dict[str, Json])
+        for section, keys in given.items():
+            if not isinstance(keys, dict):
+                raise msgspec.ValidationError(f"Expected `object`, got `{type(keys).__name__}` - at `$.{section}`")
+        return cls(given)
 
 
 class ConfigChanged(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ in a savepoint of its own, so that one which fails takes no other with it; only 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections import deque
@@ -44,9 +45,17 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, migrations: Sequence[Migration], *, setup: Setup | None = None, readers: int = 2
+        self,
+        path: Path,
+        migrations: Sequence[Migration],
+        *,
+        setup: Setup | None = None,
+        readers: int = 2,
+        private: bool = False,
     ) -> None:
+        """`private` keeps the file from other users of the machine."""
         self.path = path
+        self._private = private
         self._migrations = migrations
         self._setup = setup
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -82,6 +91,9 @@ class Database:
         """The writer's connection, to a file that was checked and is up to date."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._private:  # before SQLite makes it for everybody to read; its other files follow this one
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+                self.path.chmod(0o600)
             connection = self._connect()
             found = connection.execute("PRAGMA quick_check(1)").fetchall()
         except OSError as error:

@@ -13,6 +13,7 @@ import msgspec
 
 from paddock.app import App, create_app
 from paddock.contracts.base import Json
+from paddock.logs import Log
 from paddock.plugins import Loaded, discover, settings_sections
 from paddock.server import run
 from paddock.settings import Layers
@@ -69,12 +70,13 @@ async def running_server(
     plugins: Mapping[str, object] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     installed: bool = True,
+    log: Log | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve for the length of the `async with`.
 
     `plugins` are plugin objects by name, added to the installed ones (left out with `installed` false) or standing in
-    for the one of that name; `settings` are sections of keys. Environment variables of the machine have no effect, and the
-    hub of models is offline unless the settings say otherwise.
+    for the one of that name; `settings` are sections of keys; `log` takes the lines in the place of standard output.
+    Environment variables of the machine have no effect, and the hub of models is offline unless the settings say otherwise.
     """
     given = plugins or {}
     loaded: Sequence[Loaded] = discover(disabled=given) if installed else []
@@ -86,7 +88,7 @@ async def running_server(
     if "hub" in known:  # no test reaches the real one
         sections["hub"] = {"offline": True, **sections.get("hub", {})}
     layers = Layers(known, environ={}, overrides=sections)
-    app = create_app(layers.load(), loaded, layers=layers)
+    app = create_app(layers.load(), loaded, log, layers)
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(run(app, stop, ready.set_result))
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
