@@ -288,7 +288,7 @@ def decoded(body: bytes, kind: type[T], target: Target) -> T:
     """The body as `kind`, or UpstreamError 502 saying what is wrong with it."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamError(f"{target.where} sent something unexpected: {error}", 502) from error
 
 
@@ -325,7 +325,7 @@ def _error_fields(body: bytes) -> dict[str, str]:
     """``{"error": {…}}``, ``{"error": "…"}``, ``{"message": …}`` or ``{"detail": …}`` as a flat dict of texts."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     if not isinstance(value, dict):
         return {}

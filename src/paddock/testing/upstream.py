@@ -1,4 +1,4 @@
-"""A fake upstream: a real HTTP server that speaks OpenAI's and Ollama's API as a script tells it.
+"""A fake upstream: a real HTTP server that speaks OpenAI's, Anthropic's and Ollama's API as a script tells it.
 
 ::
 
@@ -24,6 +24,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from paddock.contracts.base import Json
+from paddock.testing.upstream_shapes import encoded, endings, pieces, whole
 
 Wait = float | asyncio.Event
 Phase = Literal["headers", "first token", "stream", "done"]
@@ -104,6 +105,11 @@ class Recorded:
         """The JSON body."""
         return json.loads(self.raw)
 
+    @property
+    def operation(self) -> str:
+        """The path behind /v1/."""
+        return self.path.removeprefix("/v1/")
+
     def enter(self, phase: Phase) -> None:
         """Note how far the reply is."""
         self.phase = phase
@@ -111,11 +117,15 @@ class Recorded:
             self.reached[phase].set()
 
 
+GENERATING = ("chat/completions", "completions", "rerank", "responses", "messages", "messages/count_tokens")
+
+
 class FakeUpstream:
-    """The server. `plan` answers every chat; plans given to `script` come first, one each.
+    """The server. `plan` answers every request but embeddings; plans given to `script` come first, one each.
 
     `models` are Ollama's and OpenAI's alike: name to size in bytes. `registry` can be pulled. With `strict_models` a
-    chat or embedding of a model that is not there is a 404 in Ollama's words. `dimension` is that of embeddings.
+    chat or embedding of a model that is not there is a 404 in Ollama's words. `dimension` is that of embeddings,
+    `catalogue_wait` is waited for before OpenAI's list of models.
     """
 
     def __init__(self, *, models: Mapping[str, int] | None = None, strict_models: bool = False) -> None:
@@ -125,6 +135,7 @@ class FakeUpstream:
         self.registry: dict[str, int] = {}
         self.strict_models = strict_models
         self.dimension = 8
+        self.catalogue_wait: Wait = 0
         self.requests: list[Recorded] = []
         self._script: deque[Plan] = deque()
         self._arrived = asyncio.Condition()
@@ -160,7 +171,7 @@ class FakeUpstream:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.add_routes(
             [
-                web.post("/v1/chat/completions", self._chat),
+                *(web.post(f"/v1/{operation}", self._generate) for operation in GENERATING),
                 web.post("/v1/embeddings", self._embeddings),
                 web.get("/v1/models", self._models),
                 web.get("/api/version", self._version),
@@ -200,11 +211,11 @@ class FakeUpstream:
 
     # --- OpenAI --------------------------------------------------------------------------------------------------------
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
         recorded = await self._record(request)
         plan = self._script.popleft() if self._script else self.plan
         try:
-            response = await self._answer_chat(request, recorded, plan)
+            response = await self._answer(request, recorded, plan)
         except (asyncio.CancelledError, ConnectionError):
             recorded.gone.set()
             raise
@@ -212,7 +223,7 @@ class FakeUpstream:
         recorded.finished.set()
         return response
 
-    async def _answer_chat(self, request: web.Request, recorded: Recorded, plan: Plan) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, recorded: Recorded, plan: Plan) -> web.StreamResponse:
         await _wait(plan.before_headers)
         early = self._early(plan) or self._missing(recorded.body["model"])
         if early is not None:
@@ -220,8 +231,7 @@ class FakeUpstream:
         if recorded.body.get("stream"):
             return await self._stream(request, recorded, plan)
         await _wait(plan.before_first)
-        choice = {"index": 0, "message": plan.message, "finish_reason": plan.finish_reason, "logprobs": None}
-        reply = {**_head(recorded, "chat.completion"), "choices": [choice], "usage": dict(plan.usage)}
+        reply = whole(recorded.operation, recorded.body, plan, dict(plan.usage))
         return web.json_response(reply, headers=plan.headers)
 
     def _early(self, plan: Plan) -> web.Response | None:
@@ -248,25 +258,25 @@ class FakeUpstream:
         await response.prepare(request)
         recorded.enter("first token")
         await _wait(plan.before_first)
-        for number, delta in enumerate(plan.deltas()):
-            pieces = number - 1  # the first delta only names the role
-            if plan.fail_after == pieces:
+        for number, piece in enumerate(pieces(recorded.operation, recorded.body, plan)):
+            texts = number - 1  # the first event only opens the stream
+            if plan.fail_after == texts:
                 await _event(response, {"error": plan.error or {"message": "it broke", "type": "server_error"}})
                 return response
-            if plan.cut_after == pieces and request.transport is not None:
+            if plan.cut_after == texts and request.transport is not None:
                 request.transport.abort()
                 raise ConnectionResetError("cut as planned")
-            if plan.hold_after == pieces:
+            if plan.hold_after == texts:
                 recorded.enter("stream")
                 await asyncio.Event().wait()
-            await _event(response, _chunk(recorded, [{"index": 0, "delta": delta, "finish_reason": None}]))
+            await response.write(encoded(piece))
             if number:
                 recorded.enter("stream")
                 await _wait(plan.between)
-        await _event(response, _chunk(recorded, [{"index": 0, "delta": {}, "finish_reason": plan.finish_reason}]))
-        if (recorded.body.get("stream_options") or {}).get("include_usage"):
-            await _event(response, {**_chunk(recorded, []), "usage": dict(plan.usage)})
-        await response.write(b"data: [DONE]\n\n")
+        for last in endings(recorded.operation, recorded.body, plan, dict(plan.usage)):
+            await response.write(encoded(last))
+        if recorded.operation in ("chat/completions", "completions"):
+            await response.write(b"data: [DONE]\n\n")
         return response
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
@@ -291,6 +301,7 @@ class FakeUpstream:
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         await self._record(request)
+        await _wait(self.catalogue_wait)
         data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "fake"} for name in self.models]
         return self._early(self.plan) or web.json_response({"object": "list", "data": data})
 
@@ -367,14 +378,6 @@ async def _event(response: web.StreamResponse, value: Json) -> None:
 
 async def _line(response: web.StreamResponse, value: Json) -> None:
     await response.write(json.dumps(value).encode() + b"\n")
-
-
-def _head(recorded: Recorded, kind: str) -> dict[str, Json]:
-    return {"id": "chatcmpl-fake", "object": kind, "created": 1_700_000_000, "model": recorded.body["model"]}
-
-
-def _chunk(recorded: Recorded, choices: list[Json]) -> dict[str, Json]:
-    return {**_head(recorded, "chat.completion.chunk"), "choices": choices}
 
 
 def vector(text: str, size: int) -> list[float]:

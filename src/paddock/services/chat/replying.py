@@ -51,7 +51,7 @@ def replied(
 def _decoded(body: bytes) -> Completion:
     try:
         completion = decode_completion(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(body, str(error)) from error
     if not completion.choices:
         raise UpstreamError("the provider's reply has no choices: it did not answer", 502)
@@ -61,7 +61,7 @@ def _decoded(body: bytes) -> Completion:
 def _unreadable(body: bytes, reason: str) -> UpstreamError:
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = None
     if isinstance(value, dict) and value.get("error"):
         return reported(value["error"])

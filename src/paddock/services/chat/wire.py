@@ -107,7 +107,7 @@ def chunk_of(data: bytes) -> Chunk:
     that is not OpenAI's format."""
     try:
         chunk = decode_chunk(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamError(f"the provider sent an event that is not in OpenAI's format: {error}", 502) from error
     if chunk.error is not None:
         raise reported(chunk.error)

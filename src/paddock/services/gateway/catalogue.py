@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from paddock.contracts.providers import ModelInfo
 from paddock.errors import PaddockError
@@ -16,6 +16,7 @@ from paddock.logs import Log
 from paddock.settings import Gateway
 
 Ask = Callable[[], Awaitable[list[ModelInfo]]]
+RECENT = 1.0  # seconds; younger answers are good enough to say that there is no such model
 LATEST = ":latest"  # a tag that Ollama's users leave out
 
 
@@ -75,16 +76,15 @@ class Catalogue:
         ttl = self._settings.catalogue_ttl
         return [task for one in self.listings if (task := one.look(0 if one.local else ttl)) is not None]
 
-    async def fresh(self, names: Iterable[str] | None = None) -> None:
-        """Ask those whose answer is old, and wait for them as long as the settings allow."""
-        wanted = None if names is None else set(names)
-        ttl = self._settings.catalogue_ttl
+    async def fresh(self, *, missed: bool = False) -> None:
+        """Ask those whose answer is old, and wait for them as long as the settings allow. `missed`: a name was not found,
+        and may be new."""
+        ttl = min(self._settings.catalogue_ttl, RECENT) if missed else self._settings.catalogue_ttl
         looks = {}
         for one in self.listings:
-            if wanted is None or one.name in wanted:
-                task = one.look(0 if one.local else ttl)
-                if task is not None and not one.slow:
-                    looks[task] = one
+            task = one.look(0 if one.local else ttl)
+            if task is not None and not one.slow:
+                looks[task] = one
         if looks:
             _, late = await asyncio.wait(looks, timeout=self._settings.catalogue_wait)
             for task in late:

@@ -68,7 +68,7 @@ class Directory:
         if route is None:
             route = self._listed(name, asked, caller)
         if route is None:
-            await self.catalogue.fresh()
+            await self.catalogue.fresh(missed=True)
             route = self._listed(name, asked, caller)
         if route is None or not may_use(caller, asked, route.qualified):
             raise ModelNotFound(self._unknown(asked, caller))

@@ -73,22 +73,20 @@ class GatewayService:
     async def model_catalogue_list(self, ctx: Context, params: CatalogueQuery) -> Reply:
         """See the contract."""
         catalogue, wanted = self.directory.catalogue, params.provider
-        if wanted is None:
-            await catalogue.fresh()
-        else:
-            await self._one_provider(catalogue, wanted)
+        await catalogue.fresh()
+        if wanted is not None:
+            self._check_provider(catalogue, wanted)
         found: dict[str, Json] = {"object": "list", "data": self._items(ctx.caller, wanted)}
         silent = [one for one in catalogue.unavailable if wanted is None]
         if silent and ctx.caller.scope is None:
             found["unavailable"] = [{"provider": one.name, "message": one.error or "no answer yet"} for one in silent]
         return Reply(body=msgspec.json.encode(found))
 
-    async def _one_provider(self, catalogue: Catalogue, wanted: str) -> None:
+    def _check_provider(self, catalogue: Catalogue, wanted: str) -> None:
         listing = next((one for one in catalogue.listings if one.name == wanted), None)
         if listing is None:
             known = ", ".join(one.name for one in catalogue.listings)
             raise NotFound(f"there is no provider {wanted[:100]!r}; known: {known}")
-        await catalogue.fresh([wanted])
         if listing in catalogue.unavailable:
             raise ProviderUnavailable(listing.error or f"{wanted} has not answered yet: ask again")
 

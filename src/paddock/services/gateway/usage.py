@@ -52,7 +52,7 @@ def _last(pattern: re.Pattern[bytes], tail: bytes) -> dict[str, Any] | None:
         text = match[1]
     try:
         return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
