@@ -60,6 +60,8 @@ class Gate:
             finally:
                 asking.cancel()
                 await asyncio.wait((asking,))
+                if not asking.cancelled():
+                    asking.result().close()
 
     async def event(self) -> dict[str, Any]:
         """The event that ended last, in full, as soon as there is one."""

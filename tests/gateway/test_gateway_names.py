@@ -150,7 +150,7 @@ async def test_a_slow_provider_delays_one_request_by_the_bound_and_others_not_at
 
 async def test_an_alias_that_leads_in_a_circle_is_refused() -> None:
     with pytest.raises(ValidationFailed, match="a -> b -> a"):
-        Directory([], None, {"a": "b", "b": "a"}, {})  # type: ignore[arg-type]  nothing is asked
+        Directory([], None, {"a": "b", "b": "a"}, {})  # type: ignore[arg-type]  # nothing is asked
 
 
 async def test_a_listing_from_before_still_counts_when_its_server_is_down(gate: Gate) -> None:

@@ -70,13 +70,15 @@ class WireServer(ModelServer):
         target, own = self.target, self._headers
         if own is None:
             own = self._headers = target.headers()
-        first = call.first_token_timeout if call.stream else None
+        total = target.timeout if call.timeout is None else call.timeout
+        # The status line of a whole reply comes when all of it is ready.
+        first = call.first_token_timeout if call.stream else call.timeout
         sent = self.http.send(
             "POST",
             self._urls[call.operation],
             headers={**call.headers, **own} if call.headers else own,
             body=call.body,
-            timeout=target.timeout if call.timeout is None else call.timeout,
+            timeout=total,
             first_byte_timeout=target.first_byte_timeout if first is None else first,
         )
         return Masking(sent, self._secrets) if self._secrets else sent

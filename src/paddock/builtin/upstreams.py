@@ -20,10 +20,10 @@ _FRAMING = frozenset({"host", "content-length", "content-type", "transfer-encodi
 
 def upstream_servers(http: HttpClient, gateway: Gateway) -> list[ModelServer]:
     """One server for each ``[gateway.upstreams.NAME]``. Raises ValidationFailed naming the key that is wrong."""
-    return [_server(http, gateway, name, upstream) for name, upstream in gateway.upstreams.items()]
+    return [_server(http, name, upstream) for name, upstream in gateway.upstreams.items()]
 
 
-def _server(http: HttpClient, gateway: Gateway, name: str, upstream: Upstream) -> ModelServer:
+def _server(http: HttpClient, name: str, upstream: Upstream) -> ModelServer:
     field = f"gateway.upstreams.{name}"
     if not _NAME.fullmatch(name):
         reason = (
@@ -34,13 +34,14 @@ def _server(http: HttpClient, gateway: Gateway, name: str, upstream: Upstream) -
     target = Target(
         base_url=upstream.base_url.rstrip("/"),
         api_key=upstream.api_key or None,
-        timeout=upstream.timeout or gateway.timeout or None,
-        first_byte_timeout=upstream.first_token_timeout or gateway.first_token_timeout or None,
         extra=upstream.headers,
     )
     # The name belongs to the type, as with every provider.
     kind = cast("type[WireServer]", type("UpstreamServer", (WireServer,), {"types": (TypeName(name),)}))
-    return kind(http, target, listed=upstream.models, aliases=upstream.aliases)
+    server = kind(http, target, listed=upstream.models, aliases=upstream.aliases)
+    server.first_token_timeout = upstream.first_token_timeout or None
+    server.timeout = upstream.timeout or None
+    return server
 
 
 def _check_headers(field: str, headers: Mapping[str, str]) -> None:

@@ -41,7 +41,7 @@ def whole(operation: str, body: Any, plan: Told, usage: dict[str, int]) -> Json:
             choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
             return {**head, "object": "text_completion", "choices": [choice], "usage": usage}
         case "responses":
-            return _response(body, text, "completed", {**tokens, "total_tokens": sum(tokens.values())})
+            return _response(body, text, "completed", _detailed(tokens))
         case "messages":
             content = [{"type": "text", "text": text}]
             return {**_message(body), "content": content, "stop_reason": "end_turn", "usage": tokens}
@@ -84,8 +84,8 @@ def endings(operation: str, body: Any, plan: Told, usage: dict[str, int]) -> lis
             last = [_text_chunk(body, "", "stop")]
             return [(None, one) for one in [*last, *([{**last[0], "choices": [], "usage": usage}] if asked else [])]]
         case "responses":
-            tokens = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
-            done = _response(body, "".join(plan.texts), "completed", tokens)
+            tokens = {"input_tokens": 7, "output_tokens": 3}
+            done = _response(body, "".join(plan.texts), "completed", _detailed(tokens))
             return [_named({"type": "response.completed", "response": done})]
         case "messages":
             delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
@@ -131,3 +131,12 @@ def _response(body: Any, text: str, status: str, usage: Json) -> dict[str, Json]
         "id": "resp_fake", "object": "response", "created_at": 1_700_000_000, "status": status, "model": body["model"],
         "output": [output] if text else [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage,
     }  # fmt: skip
+
+
+def _detailed(tokens: dict[str, int]) -> dict[str, Json]:
+    return {
+        **tokens,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": sum(tokens.values()),
+    }

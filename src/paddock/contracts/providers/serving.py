@@ -55,6 +55,10 @@ class ModelServer(Provider):
     """Whether its catalogue is at hand (no network): then it is asked every time, else every ``gateway.catalogue_ttl``
     seconds."""
 
+    first_token_timeout: float | None = None
+    timeout: float | None = None
+    """What this server's settings say, in seconds; it wins over the gateway's, and comes with each call."""
+
     @abstractmethod
     def serve(self, call: GatewayCall) -> AbstractAsyncContextManager[HttpReply]:
         """Answer in OpenAI's format (Anthropic's for ``messages``): status, headers and bytes as they come.

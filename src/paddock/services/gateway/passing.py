@@ -112,7 +112,7 @@ class Passing:
         self._limits = limits
         self._first_token = settings.first_token_timeout or None
         self._timeout = settings.timeout or None
-        self._first_piece = settings.first_token_timeout or outgoing.first_byte_timeout
+        self._first_piece = outgoing.first_byte_timeout
 
     async def pass_on(self, job: Job, routes: Sequence[Route]) -> Reply:
         """Answer from the first route that can. Raises what the first one failed with when none can."""
@@ -159,8 +159,8 @@ class Passing:
             headers=job.headers,
             caller=job.caller,
             request_id=job.request_id,
-            first_token_timeout=self._first_token,
-            timeout=self._timeout,
+            first_token_timeout=route.server.first_token_timeout or self._first_token,
+            timeout=route.server.timeout or self._timeout,
         )
 
     async def _open(self, job: Job, route: Route, call: GatewayCall) -> Opened:
@@ -177,7 +177,7 @@ class Passing:
                 raise await refusal(reply, job.operation, route.server.name)
             if opened.media_type.startswith("text/html"):
                 raise UpstreamError(f"{route.server.name} sent a web page instead of JSON: check its base_url", 502)
-            await opened.begin(self._first_piece)
+            await opened.begin(call.first_token_timeout or self._first_piece)
         except BaseException:
             await opened.close()
             raise
