@@ -61,7 +61,8 @@ def pieces(operation: str, body: Any, plan: Told) -> list[Event]:
         case "responses":
             first = {"type": "response.created", "response": _response(body, "", "in_progress", None)}
             delta = {"type": "response.output_text.delta", "item_id": "msg_fake", "output_index": 0, "content_index": 0}
-            return [_named(first), *(_named({**delta, "delta": text, "logprobs": []}) for text in plan.texts)]
+            events: list[dict[str, Json]] = [first, *({**delta, "delta": text, "logprobs": []} for text in plan.texts)]
+            return [_named({**one, "sequence_number": number}) for number, one in enumerate(events)]
         case "messages":
             usage = {"input_tokens": 7, "output_tokens": 0}
             first = {"type": "message_start", "message": {**_message(body), "usage": usage}}
@@ -81,12 +82,13 @@ def endings(operation: str, body: Any, plan: Told, usage: dict[str, int]) -> lis
     asked = (body.get("stream_options") or {}).get("include_usage")
     match operation:
         case "completions":
-            last = [_text_chunk(body, "", "stop")]
-            return [(None, one) for one in [*last, *([{**last[0], "choices": [], "usage": usage}] if asked else [])]]
+            end = _text_chunk(body, "", "stop")
+            return [(None, one) for one in ([end, {**end, "choices": [], "usage": usage}] if asked else [end])]
         case "responses":
             tokens = {"input_tokens": 7, "output_tokens": 3}
             done = _response(body, "".join(plan.texts), "completed", _detailed(tokens))
-            return [_named({"type": "response.completed", "response": done})]
+            last = {"type": "response.completed", "response": done, "sequence_number": len(plan.texts) + 1}
+            return [_named(last)]
         case "messages":
             delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
             return [_named({**delta, "usage": {"output_tokens": 3}}), _named({"type": "message_stop"})]

@@ -99,7 +99,7 @@ def error_piece(error: PaddockError, operation: Operation) -> bytes:
         return b"event: error\ndata: " + encode(anthropic_error(error)) + b"\n\n"
     told = openai_error(error)
     if operation == "responses":
-        event = {"type": "error", "code": told["code"], "message": told["message"], "param": told["param"]}
+        event = {"type": "error", **{name: told[name] for name in ("code", "message", "param")}, "sequence_number": 0}
         return b"event: error\ndata: " + encode(event) + b"\n\n"
     return b"data: " + encode({"error": told}) + b"\n\n"
 
