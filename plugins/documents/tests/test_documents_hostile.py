@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from paddock_documents import plugin
 from paddock_documents.parsers import all_parsers
@@ -220,7 +221,7 @@ def test_a_helper_that_was_killed_while_idle_is_replaced(own: Readers, tmp_path:
 def test_an_idle_helper_ends(tmp_path: Path) -> None:
     readers = Readers(DocumentSettings(idle_seconds=0.1))
     idle = readers._take()
-    assert idle.ask(request(tmp_path / "a", pdf())) is not None
+    assert idle.ask(msgspec.json.encode(request(tmp_path / "a", pdf())), 30) is not None
     readers._give_back(idle, usable=True)
     assert idle._process.wait(timeout=30) == -signal.SIGKILL
     readers.close()

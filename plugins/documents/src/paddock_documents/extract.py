@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paddock.builtin.helper import Refused
 from paddock.contracts.base import Json
 from paddock_documents.extras import archive_bomb, docx_comments, xlsx_formulas, xmp_values
 from paddock_documents.formats import DOCX, SLIDES, XLSX
@@ -42,17 +43,6 @@ _REASONS = (
     ("exceeds limit", "unpacks to more than 100 MiB: it is refused as an archive bomb"),
     ("timed out", "took longer than documents.timeout_seconds to read"),
 )
-
-
-class Refused(Exception):
-    """The document can't be read; the message is a reason for people that follows "the file".
-
-    `busy`: the library gave up waiting, but a thread of it still works on the document.
-    """
-
-    def __init__(self, reason: str, *, busy: bool = False) -> None:
-        super().__init__(reason)
-        self.busy = busy
 
 
 def extract(request: Request) -> Extracted:

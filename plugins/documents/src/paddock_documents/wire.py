@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-from typing import BinaryIO
-
 import msgspec
 
 from paddock.contracts.base import Json
 
-_LENGTH = struct.Struct(">Q")
 MAX_TEXT = 64 * 1024 * 1024  # characters of one document
 
 
@@ -91,32 +87,3 @@ class Extracted(msgspec.Struct, kw_only=True):
     comments: list[str] = []
     formulas: dict[str, list[Formula]] = {}
     xmp: dict[str, str] = {}
-
-
-class Reply(msgspec.Struct, kw_only=True):
-    """What was found, or why not; without either: ready for requests. `fault` is an error of this program, not of the file.
-
-    `spent`: the helper has grown, or is still busy, and should be replaced.
-    """
-
-    found: Extracted | None = None
-    refused: str = ""
-    fault: str = ""
-    spent: bool = False
-
-
-def send(pipe: BinaryIO, message: Request | Reply) -> None:
-    """Write one message, its length first."""
-    data = msgspec.json.encode(message)
-    pipe.write(_LENGTH.pack(len(data)) + data)
-    pipe.flush()
-
-
-def receive(pipe: BinaryIO) -> bytes | None:
-    """Read one message; None when the other side is gone."""
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    data = pipe.read(length)
-    return data if len(data) == length else None
