@@ -11,7 +11,8 @@ import paddock
 
 HEAVY = (
     "numpy", "onnxruntime", "usearch", "tantivy", "kreuzberg", "aiohttp", "pydantic", "httpx", "ollama", "rich",
-    "semantic_text_splitter", "re2", "psutil", "sklearn", "cv2", "onnx", "tokenizers", "prometheus_client", "jwt",
+    "semantic_text_splitter", "re2", "psutil", "sklearn", "cv2", "rapidocr", "PIL", "pypdfium2",
+    "onnx", "tokenizers", "prometheus_client", "jwt",
     "argon2", "scipy", "skl2onnx",
 )  # fmt: skip
 

@@ -54,6 +54,8 @@ BODIES = {
     **{f"{kind}anomaly_{what}": {"data": [[1]]} for kind in ("", "ml_") for what in ("score", "detect")},
     "model_download": {"model_name": "x"},
     "model_download_validate": {"model_name": "x"},
+    "ocr_create": {"images": ["eA=="]},
+    "documents_extract": {"model": "x", "images": ["eA=="]},
     "example_import_project": {"namespace": "x", "name": "x"},
     "example_import_data": {"namespace": "x", "project": "x"},
     "example_import_dataset": {"namespace": "x", "project": "x", "dataset": "x"},

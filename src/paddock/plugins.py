@@ -20,6 +20,7 @@ from paddock.contracts.base import PROJECT, Context, Endpoint, Service, endpoint
 from paddock.contracts.providers import (
     ChatModel,
     Chunker,
+    DocumentExtractor,
     Embedder,
     EntityRecogniser,
     Environment,
@@ -30,6 +31,8 @@ from paddock.contracts.providers import (
     ModelImporter,
     ModelServer,
     ModelSource,
+    OcrEngine,
+    PageRenderer,
     Parser,
     Provider,
     Reranker,
@@ -57,6 +60,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("OpenAIEmbedder", "openai", "lemonade"), "paddock-openai"),
     **dict.fromkeys(("OllamaEmbedder", "ollama"), "paddock-ollama"),
     **dict.fromkeys(("ChromaStore", "QdrantStore", "FAISSStore", "SqliteVecStore"), "paddock-sqlite-vec"),
+    "ImageParser": "paddock-ocr",
     "universal": "paddock-llama-server",
     "dramatiq": "paddock-dramatiq",
 }
@@ -237,6 +241,9 @@ class Plugins:
         self.retrieval_strategies: Registry[RetrievalStrategy] = Registry("retrieval strategy", RetrievalStrategy)
         self.task_queues: Registry[TaskQueue] = Registry("task queue", TaskQueue)
         self.template_sources: Registry[TemplateSource] = Registry("template source", TemplateSource)
+        self.page_renderers: Registry[PageRenderer] = Registry("page renderer", PageRenderer)
+        self.ocr_engines: Registry[OcrEngine] = Registry("OCR engine", OcrEngine)
+        self.document_extractors: Registry[DocumentExtractor] = Registry("document extractor", DocumentExtractor)
 
     def _add_contracts(self, module: Any) -> None:
         new = endpoints_of(module)

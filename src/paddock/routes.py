@@ -259,6 +259,7 @@ class Reader:
         self._kind = endpoint.kind
         limit = default_limit if endpoint.body_limit is None else endpoint.body_limit
         self._limit = limit or None
+        self._form_bytes = endpoint.form_bytes
         self._patience = patience
         self._params = endpoint.params
         self._plan = parameter_plan(endpoint)
@@ -277,7 +278,7 @@ class Reader:
             return given
         receive = Patience(receive, self._patience)
         if self._kind == "upload":
-            given["data"] = MultipartUpload(receive, ctx.headers, self._limit)
+            given["data"] = MultipartUpload(receive, ctx.headers, self._limit, self._form_bytes)
         elif self._kind == "proxy":
             given["data"] = ProxiedRequest(scope, receive, ctx.headers, self._limit)
         else:

@@ -107,6 +107,18 @@ class Models(Section, frozen=True, kw_only=True):
     auto_download: bool = False
 
 
+class Files(Section, frozen=True, kw_only=True):
+    """Files that stand for themselves, under /v1/files. `ttl` is how long one stays when its uploader does not say, `max_ttl`
+    the longest that may be asked for; `max_pages` bounds the pages that one reply or request may hold."""
+
+    ttl: Annotated[float, msgspec.Meta(gt=0)] = 3600
+    max_ttl: Annotated[float, msgspec.Meta(gt=0)] = 30 * 86_400
+    max_bytes: Positive = 100 * 1024 * 1024
+    max_total_bytes: Positive = 2 * 1024 * 1024 * 1024
+    max_count: Positive = 1000
+    max_pages: Positive = 100
+
+
 class Projects(Section, frozen=True, kw_only=True):
     """Further folders with templates (NAME.yaml) and examples (FOLDER/manifest.yaml) beside the shipped ones."""
 
@@ -190,6 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outgoing: Outgoing = Outgoing()
     uploads: Uploads = Uploads()
     models: Models = Models()
+    files: Files = Files()
     projects: Projects = Projects()
     chat: Chat = Chat()
     gateway: Gateway = Gateway()

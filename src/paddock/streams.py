@@ -24,7 +24,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 
 from paddock.access import Gatekeeper
 from paddock.access.gatekeeper import OVER
-from paddock.contracts.base import Caller, Download, Reply
+from paddock.contracts.base import FORM_BYTES, Caller, Download, Reply
 from paddock.errors import (
     BadRequest,
     FieldError,
@@ -47,7 +47,6 @@ T = TypeVar("T")
 PIECE = 256 * 1024  # bytes read from a file at once
 LINGER = 2.0  # seconds that the rest of a refused body is read away
 MAX_PARTS = 1000
-MAX_FIELD_BYTES = 1024 * 1024  # of all plain fields of a multipart body
 
 
 class ClientGone(Exception):
@@ -123,9 +122,12 @@ class Part:
 
 
 class MultipartUpload:
-    """A multipart body read as it arrives; implements the `Upload` contract. Bounded: parts, headers, plain fields."""
+    """A multipart body read as it arrives; implements the `Upload` contract. Bounded: parts, headers, plain fields
+    (`field_limit` bytes together). `ended` is set when all of it has arrived."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit: int | None) -> None:
+    def __init__(
+        self, receive: Receive, headers: Mapping[str, str], limit: int | None, field_limit: int = FORM_BYTES
+    ) -> None:
         kind, options = parse_options_header(headers.get("content-type", ""))
         boundary = options.get("boundary", "")
         if kind.lower() != "multipart/form-data" or not boundary or len(boundary) > 200:
@@ -133,7 +135,9 @@ class MultipartUpload:
                 [FieldError("body", "must be multipart/form-data with a file: curl -F file=@NAME")]
             )
         self.fields: dict[str, str] = {}
+        self.ended = asyncio.Event()
         self._field_bytes = 0
+        self._field_limit = field_limit
         self._body = body_pieces(receive, headers, limit)
         try:
             self._parser = PushMultipartParser(
@@ -150,6 +154,7 @@ class MultipartUpload:
             async for piece in self._body:
                 for event in self._parser.parse(piece):
                     yield bytes(event) if isinstance(event, bytearray) else event
+            self.ended.set()
             self._parser.close()
         except ParserLimitReached as error:
             raise TooLarge(f"the multipart body breaks a limit ({MAX_PARTS} parts): {error}") from error
@@ -176,8 +181,8 @@ class MultipartUpload:
         async for piece in _until_end(events):
             value += piece
             self._field_bytes += len(piece)
-            if self._field_bytes > MAX_FIELD_BYTES:
-                raise TooLarge(f"the form fields are larger than {MAX_FIELD_BYTES} bytes: send files as file parts")
+            if self._field_bytes > self._field_limit:
+                raise TooLarge(f"the form fields are larger than {self._field_limit} bytes: send files as file parts")
         try:
             self.fields[segment.name] = value.decode()
         except UnicodeDecodeError as error:

@@ -74,7 +74,7 @@ def _serve(requests: BinaryIO, replies: BinaryIO, what: HelperWork) -> None:
 
 def _answer(request: Any, what: HelperWork) -> HelperReply:
     try:
-        return HelperReply(found=msgspec.Raw(msgspec.json.encode(what.work(request))))
+        return HelperReply(found=msgspec.Raw(msgspec.json.encode(what.work(request), enc_hook=str)))
     except Refused as error:
         return HelperReply(refused=str(error), spent=error.busy)
     except MemoryError:

@@ -33,6 +33,7 @@ Access = Literal["open", "read", "write", "infer", "manage"]
 Api = Literal["llamafarm", "chat", "openai", "anthropic", "llamactl", "llamactl-old"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+FORM_BYTES = 1024 * 1024  # of all plain fields of a multipart body
 Json = Any  # what msgspec.json.decode returns: None, bool, int, float, str, list, dict
 
 Name = Annotated[
@@ -229,6 +230,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: int | None
     reply: Any
     form: tuple[str, ...]
+    form_bytes: int
     late_credential: bool
     doc: str
 
@@ -249,15 +251,16 @@ def endpoint(
     body_limit: int | None = None,
     reply: Any = None,
     form: tuple[str, ...] = ("file",),
+    form_bytes: int = FORM_BYTES,
     late_credential: bool = False,
 ) -> Callable[[F], F]:
     """Declare a contract.
 
     `body_limit` in bytes replaces the setting ``server.max_body_bytes`` for this path (0: no limit but the
     implementation's own). `reply` is the type of the JSON body of kind ``reply``, for the OpenAPI document; `form` names
-    the file fields of kind ``upload``. `late_credential` lets a websocket present its credential as a subprotocol
-    (``bearer.TOKEN``) or in its first message (``{"type": "auth", "token": …}``), because browsers can't set its headers;
-    never in the query.
+    the file fields of kind ``upload``, `form_bytes` bounds its plain fields together. `late_credential` lets a websocket
+    present its credential as a subprotocol (``bearer.TOKEN``) or in its first message (``{"type": "auth", "token": …}``),
+    because browsers can't set its headers; never in the query.
     """
 
     def declare(function: F) -> F:
@@ -280,6 +283,7 @@ def endpoint(
             "body_limit": body_limit,
             "reply": reply,
             "form": form,
+            "form_bytes": form_bytes,
             "late_credential": late_credential,
             "doc": function.__doc__,
         }

@@ -14,6 +14,7 @@ from paddock.contracts import chat as chat_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
 from paddock.contracts import examples as example_contracts
+from paddock.contracts import files as file_contracts
 from paddock.contracts import gateway as gateway_contracts
 from paddock.contracts import keys as key_contracts
 from paddock.contracts import metrics as metrics_contracts
@@ -23,6 +24,7 @@ from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
 from paddock.contracts import tasks as task_contracts
+from paddock.contracts import vision as vision_contracts
 from paddock.contracts.providers import Provider
 from paddock.resources import conf_folder
 from paddock.services.accounts import Accounts
@@ -38,6 +40,7 @@ from paddock.services.keys import Keys
 from paddock.services.metrics import MetricsService
 from paddock.services.model_cache import ModelCache
 from paddock.services.operations import Operations
+from paddock.services.pages import Pages
 from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
@@ -46,6 +49,8 @@ from paddock.services.retrieval import Retrieval
 from paddock.services.stores import Stores
 from paddock.services.system import SystemService
 from paddock.services.tasks import TaskService
+from paddock.services.uploaded import UploadedFiles
+from paddock.services.vision import Vision
 
 __all__ = ["CONTRACTS", "Core", "Services"]
 
@@ -65,6 +70,8 @@ CONTRACTS: Sequence[ModuleType] = (
     operation_contracts,
     metrics_contracts,
     anomaly_contracts,
+    file_contracts,
+    vision_contracts,
 )  # in URL order
 
 
@@ -84,6 +91,8 @@ class Services:
         self.retrieval = Retrieval(core, self.stores)
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
         self.gateway = GatewayService(core, self.events)
+        self.pages = Pages(core)
+        self.uploaded = UploadedFiles(core, self.datasets.rows.stored, self.pages)
         self.projects = Projects(core, self.files)
         self.projects.on_delete += [self.datasets.forget, self.chat.forget, self.events.forget]
         self.projects.after_delete += [self.chat.forget, self.events.forget]
@@ -103,6 +112,8 @@ class Services:
             Databases(self.files, self.keeper),
             Preview(self.core, self.files, self.datasets.rows, self.datasets.ingest),
             self.tasks,
+            self.uploaded,
+            Vision(self.core, self.pages, self.uploaded),
             EventService(self.events, self.files),
             self.gateway,
             MetricsService(self.core, self.gateway),
@@ -147,4 +158,5 @@ class Services:
             await stack.enter_async_context(self.tasks.running())
             await stack.enter_async_context(self.datasets.running())
             await stack.enter_async_context(self.gateway.running())
+            await stack.enter_async_context(self.uploaded.running())
             yield

@@ -1,19 +1,13 @@
-"""The files of datasets: rows in the state database, bytes in the blobs.
-
-Bytes are on disk before the row that needs them, and gone after the last row that did. A crash in between leaves bytes
-without a row, which the next start removes; never a row without bytes.
-"""
+"""The files of datasets: rows in the state database. Their bytes are kept by `StoredBytes`."""
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import re
 import time
 import unicodedata
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -22,6 +16,7 @@ import msgspec
 from paddock.contracts.providers import Source
 from paddock.errors import FileNotFound
 from paddock.services.core import Core
+from paddock.services.stored_bytes import StoredBytes
 from paddock.storage import Connection, Stored
 
 Place = tuple[str, str, str]  # namespace, project, dataset
@@ -63,37 +58,17 @@ class DatasetFiles:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._pinned: Counter[str] = Counter()
-        self._dropping: set[str] = set()
+        self.stored = StoredBytes(core)
 
     # -- coming
 
-    @asynccontextmanager
-    async def arriving(self) -> AsyncIterator[Callable[[str], None]]:
-        """While this is open, bytes named by calls of what it yields are not removed: their row is about to be written.
-        When it ends with an error, they go unless somebody else needs them."""
-        mine: list[str] = []
-
-        def arrived(sha256: str) -> None:
-            mine.append(sha256)
-            self._pinned[sha256] += 1
-            self._dropping.discard(sha256)
-
-        try:
-            yield arrived
-        except BaseException:
-            self._release(mine)
-            for sha256 in mine:
-                await self._drop_bytes(sha256)
-            raise
-        self._release(mine)
-
-    def _release(self, hashes: Sequence[str]) -> None:
-        self._pinned -= Counter(hashes)
+    def arriving(self) -> AbstractAsyncContextManager[Callable[[str], None]]:
+        """See `StoredBytes.arriving`."""
+        return self.stored.arriving()
 
     async def store(self, pieces: AsyncIterator[bytes], arrived: Callable[[str], None]) -> Stored:
         """Store bytes that arrive. Raises TooLarge, ProviderUnavailable (disk full)."""
-        return await self._core.blobs.store(pieces, self._core.settings.uploads.max_bytes, arrived)
+        return await self.stored.store(pieces, self._core.settings.uploads.max_bytes, arrived)
 
     async def add(self, row: FileRow) -> FileRow | None:
         """Write the row of bytes that are stored. Returns the row that was there already, or None."""
@@ -136,7 +111,7 @@ class DatasetFiles:
     async def delete(self, row: FileRow, *, bytes_too: bool) -> bool:
         """Delete a file's row, and its bytes when nobody else needs them; whether they went."""
         await self._core.state.write(partial(_delete, where=f"{_OWN} AND hash = ?", given=row.key))
-        return bytes_too and await self._drop_bytes(row.hash)
+        return bytes_too and await self.stored.drop(row.hash)
 
     async def delete_all(self, namespace: str, project: str, dataset: str | None = None) -> None:
         """Delete the files of a project, or of one of its datasets, and the bytes that nobody else needs."""
@@ -145,26 +120,7 @@ class DatasetFiles:
         rows = await self._core.state.read(partial(_select, where=where, given=given))
         await self._core.state.write(partial(_delete, where=where, given=given))
         for sha256 in {row.hash for row in rows}:
-            await self._drop_bytes(sha256)
-
-    async def _drop_bytes(self, sha256: str) -> bool:
-        """Delete bytes that no row needs. An upload of the same bytes that comes in between keeps them."""
-        self._dropping.add(sha256)
-        needed = await self._core.state.write(partial(_needed, sha256=sha256))
-        # From here on there is no await: nothing of this event loop comes between the look and the deletion.
-        undisturbed = sha256 in self._dropping
-        self._dropping.discard(sha256)
-        if needed or sha256 in self._pinned or not undisturbed:
-            return False
-        self._core.blobs.delete(sha256)
-        return True
-
-    async def sweep(self) -> int:
-        """At start: delete bytes that no row needs; returns how many files went."""
-        stored = await asyncio.to_thread(lambda: list(self._core.blobs.hashes()))
-        known = await self._core.state.read(_hashes)
-        orphans = [sha256 for sha256 in stored if sha256 not in known]
-        return sum([await self._drop_bytes(sha256) for sha256 in orphans])
+            await self.stored.drop(sha256)
 
 
 # -- statements; each runs inside `Database.read` or `Database.write`
@@ -194,14 +150,6 @@ def _insert(connection: Connection, row: FileRow) -> FileRow | None:
 
 def _delete(connection: Connection, where: str, given: tuple[Any, ...]) -> None:
     connection.execute(f"DELETE FROM files WHERE {where}", given)  # noqa: S608  fixed texts
-
-
-def _needed(connection: Connection, sha256: str) -> bool:
-    return connection.execute("SELECT 1 FROM files WHERE hash = ? LIMIT 1", (sha256,)).fetchone() is not None
-
-
-def _hashes(connection: Connection) -> set[Any]:
-    return {row[0] for row in connection.execute("SELECT DISTINCT hash FROM files")}
 
 
 def set_processed(

@@ -79,7 +79,7 @@ class Datasets:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Remove what interrupted uploads left; close the parser threads at the end."""
-        await self.rows.sweep()
+        await self.rows.stored.sweep()
         try:
             yield
         finally:

@@ -90,16 +90,20 @@ class Blobs:
                 yield from (path.name for path in folder.iterdir() if is_hash(path.name))
 
     async def store(
-        self, pieces: AsyncIterator[bytes], limit: int, arrived: Callable[[str], None] | None = None
+        self,
+        pieces: AsyncIterator[bytes],
+        limit: int,
+        arrived: Callable[[str], None] | None = None,
+        setting: str = "uploads.max_bytes",
     ) -> Stored:
-        """Store the bytes as they arrive, at most `limit` of them (else TooLarge, and nothing is kept).
+        """Store the bytes as they arrive, at most `limit` of them (else TooLarge naming the setting, and nothing is kept).
 
         `arrived` gets the sha256 before the bytes take their place: from then on nobody must delete them. Raises
         ProviderUnavailable when the disk is full or fails.
         """
         with ExitStack() as stack:
             with told():
-                incoming = stack.enter_context(Incoming(self._incoming, limit))
+                incoming = stack.enter_context(Incoming(self._incoming, limit, setting))
             async for piece in pieces:
                 with told():
                     await asyncio.to_thread(incoming.write, piece)
@@ -123,7 +127,8 @@ def told() -> Iterator[None]:
 class Incoming:
     """One upload under a temporary name; gone at the end of the `with` unless `keep` was called."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, setting: str) -> None:
+        self._setting = setting
         self._path = folder / secrets.token_hex(16)
         self._limit = limit
         self._sha256 = hashlib.sha256()
@@ -138,7 +143,7 @@ class Incoming:
         """Append. Raises TooLarge at the limit."""
         self._size += len(piece)
         if self._size > self._limit:
-            raise TooLarge(f"the file is larger than {self._limit} bytes, the setting uploads.max_bytes")
+            raise TooLarge(f"the file is larger than {self._limit} bytes, the setting {self._setting}")
         self._sha256.update(piece)
         self._out.write(piece)
 

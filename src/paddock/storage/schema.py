@@ -141,4 +141,25 @@ CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE revoked_tokens (id TEXT PRIMARY KEY, expires REAL NOT NULL);
 """
 
-MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS, RECORDS + KEYS + USERS]
+# Files that were uploaded by themselves, outside of datasets, until they expire. `owner` is the id of the key that may see
+# them, empty for callers without one. `dpi` is the resolution of their pages, NULL when these were not wanted.
+UPLOADS = """
+CREATE TABLE uploads (
+    id INTEGER PRIMARY KEY,
+    file_id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    filename TEXT NOT NULL,
+    mime TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    created REAL NOT NULL,
+    expires REAL NOT NULL,
+    pages INTEGER,
+    dpi INTEGER
+);
+CREATE INDEX uploads_by_hash ON uploads (hash);
+CREATE INDEX uploads_by_end ON uploads (expires);
+"""
+
+MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS, RECORDS + KEYS + USERS + UPLOADS]

@@ -11,16 +11,19 @@ import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers.base import Provider
+from paddock.contracts.providers.vision import TextReader
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored file: its bytes at `path`, the name and type that the uploader gave (hostile), size in bytes."""
+    """A stored file: its bytes at `path`, the name and type that the uploader gave (hostile), size in bytes. `ocr` reads text
+    in pictures; None where a parser runs outside of a server."""
 
     path: Path
     filename: str
     mime: str
     size: int
     sha256: str
+    ocr: TextReader | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from paddock.contracts.providers.serving import ModelServer
 from paddock.contracts.providers.store import VectorStoreProvider
 from paddock.contracts.providers.tasks import TaskQueue, TemplateSource
 from paddock.contracts.providers.text import EntityRecogniser, ModelImporter, TextClassifier
+from paddock.contracts.providers.vision import DocumentExtractor, OcrEngine, PageRenderer
 
 
 @hookspec
@@ -96,6 +97,21 @@ def paddock_task_queues(env: Environment) -> Sequence[TaskQueue]:
 @hookspec
 def paddock_template_sources(env: Environment) -> Sequence[TemplateSource]:
     """Project templates."""
+
+
+@hookspec
+def paddock_page_renderers(env: Environment) -> Sequence[PageRenderer]:
+    """What turns files into pictures of their pages; the first one is used."""
+
+
+@hookspec
+def paddock_ocr_engines(env: Environment) -> Sequence[OcrEngine]:
+    """OCR engines, the best first."""
+
+
+@hookspec
+def paddock_document_extractors(env: Environment) -> Sequence[DocumentExtractor]:
+    """Document extractors."""
 
 
 @hookspec

@@ -32,6 +32,7 @@ from paddock.services.keyed_locks import KeyedLocks
 from paddock.services.project_files import ProjectFiles
 from paddock.services.stores import BoundEmbedder, Stores
 from paddock.services.tasks import Item, Outcome, Payload, Revert, Task, TaskHandler, item_status, uninterrupted
+from paddock.services.vision.ocr import Ocr, ThreadReader
 from paddock.storage import Connection
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Ingest:
         self.events = events
         self.planner = Planner(core.plugins)
         self.embedding = EmbeddingQueue()
+        self._ocr = Ocr(core)
         self.locks = KeyedLocks()  # one for each file of a dataset: whoever changes its chunks holds it
         self.budget = Budget(IN_MEMORY)
         self._pool = ThreadPoolExecutor(core.settings.tasks.workers, thread_name_prefix="parse")
@@ -58,13 +60,17 @@ class Ingest:
         """Run `work` in one of the parser threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    def readable(self, source: Source) -> Source:
+        """The file with the means to read text in its pictures."""
+        return msgspec.structs.replace(source, ocr=ThreadReader(self._ocr, asyncio.get_running_loop()))
+
     async def preview(
         self, source: Source, strategy: ProcessingStrategyConfig, database: str | None, change: ChunkChange
     ) -> Prepared:
         """Parse and cut a file without storing anything. Raises ValidationFailed, ProviderUnavailable."""
         plan = self.planner.plan(source.filename, source.mime, strategy, database)
         async with self.budget.taking(source.size):
-            return await self.in_thread(partial(prepare, source, plan, self.core.plugins, change))
+            return await self.in_thread(partial(prepare, self.readable(source), plan, self.core.plugins, change))
 
     async def close(self) -> None:
         """Stop the threads; a file that is being parsed is not waited for."""
@@ -144,7 +150,7 @@ class ProcessHandler(TaskHandler):
         async with self._ingest.budget.taking(row.size):
             async with self._ingest.stores.filling(row.namespace, row.project, work.database):
                 pass  # a database that can't take these vectors is told before the work
-            source = self._rows.source(row)
+            source = self._ingest.readable(self._rows.source(row))
             prepared = await self._ingest.in_thread(partial(prepare, source, work.plan, self._ingest.core.plugins))
             note("parse_complete", parser=prepared.parser, chunks=len(prepared.chunks), warnings=prepared.warnings)
             vectors = await self._ingest.embedding.embed(work.embedder, [chunk.text for chunk in prepared.chunks])

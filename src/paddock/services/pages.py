@@ -1,0 +1,78 @@
+"""Files to pages, through the plugin that opens pictures and PDF."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+
+from paddock.contracts.providers import Looked, PageImage, PageRenderer
+from paddock.errors import ProviderUnavailable, TooLarge
+from paddock.services.core import Core
+
+SUPPORTED = ("pdf", "png", "jpg", "jpeg", "gif", "webp", "bmp", "tiff", "tif")
+_MIMES = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"})
+
+
+def ending(filename: str) -> str:
+    """The ending of a file name in lower case, without its dot."""
+    return PurePosixPath(filename).suffix.lower().lstrip(".")
+
+
+def is_supported(filename: str, mime: str) -> bool:
+    """Whether a file calls itself a picture or a PDF."""
+    return ending(filename) in SUPPORTED or mime in _MIMES
+
+
+@asynccontextmanager
+async def temporary_folder() -> AsyncIterator[Path]:
+    """A folder of one request, gone at its end."""
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="paddock-pages-")
+    try:
+        yield Path(folder)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+class Pages:
+    """What opens files from outside. Nothing is decoded in the server itself."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @property
+    def available(self) -> bool:
+        """Whether a plugin opens pictures."""
+        return bool(self._core.plugins.page_renderers.all())
+
+    @property
+    def renderer(self) -> PageRenderer:
+        """The plugin's part. Raises ProviderUnavailable when none is there."""
+        found = self._core.plugins.page_renderers.all()
+        if not found:
+            raise ProviderUnavailable("no loaded plugin opens pictures and PDF: install paddock-ocr")
+        return found[0]
+
+    async def look(self, path: Path) -> Looked:
+        """What a file is and how many pages it has. Raises BadRequest, ProviderUnavailable."""
+        return await self.renderer.look(path)
+
+    @asynccontextmanager
+    async def of(self, sources: Sequence[tuple[Path, int]]) -> AsyncIterator[list[PageImage]]:
+        """The pages of files (path and resolution of each) in order, as PNG files that go at the end of the block.
+
+        Raises BadRequest for a file that is none, TooLarge for more pages than the setting files.max_pages allows.
+        """
+        limit = self._core.settings.files.max_pages
+        async with temporary_folder() as folder:
+            found: list[PageImage] = []
+            for at, (path, dpi) in enumerate(sources):
+                own = folder / str(at)
+                await asyncio.to_thread(own.mkdir)
+                found += await self.renderer.render(path, own, dpi=dpi, most=limit)
+                if len(found) > limit:
+                    raise TooLarge(f"the request holds more than {limit} pages (files.max_pages): send fewer at once")
+            yield found

@@ -1,0 +1,122 @@
+"""Which OCR engine reads what, and OCR for parsers."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import NamedTuple
+
+from paddock.contracts.providers import OcrEngine, PageText, Reading, TextReader
+from paddock.errors import BadRequest, ModelNotFound, NotFound, PaddockError, ProviderUnavailable, ValidationFailed
+from paddock.services.core import Core
+from paddock.services.pages import Pages, temporary_folder
+
+# Engines of the Universal Runtime that nobody provides here: they stand for the best one that speaks the languages.
+STAND_INS = ("surya", "easyocr")
+DEFAULT_LANGUAGES = ("en",)
+OCR_DPI = 200
+BATCH = 8  # pages of a file that lie on the disk at once
+
+
+class Chosen(NamedTuple):
+    """An engine, and the languages by its own names."""
+
+    engine: OcrEngine
+    languages: list[str]
+
+
+class Ocr:
+    """Over the engines that plugins provide."""
+
+    def __init__(self, core: Core) -> None:
+        self._plugins = core.plugins
+        self._pages = Pages(core)
+
+    async def choose(self, model: str | None, languages: Sequence[str]) -> Chosen:
+        """The engine of that name; for a stand-in or None the first one that speaks the languages (`DEFAULT_LANGUAGES` without
+        any). Raises ModelNotFound, BadRequest for languages that are not installed, ProviderUnavailable."""
+        engines = self._plugins.ocr_engines
+        if not engines.all():
+            raise ProviderUnavailable("no loaded plugin reads text in pictures: install paddock-ocr")
+        wanted = [item.strip() for item in languages if item.strip()] or list(DEFAULT_LANGUAGES)
+        named = engines.get(model) if model is not None else None
+        if named is not None:
+            return Chosen(named, await _spoken(named, wanted))
+        if model is not None and model not in STAND_INS:
+            raise self._unknown(model)
+        reasons: list[PaddockError] = []
+        for engine in engines.all():
+            try:
+                return Chosen(engine, await _spoken(engine, wanted))
+            except (BadRequest, ProviderUnavailable) as error:
+                reasons.append(error)
+        raise BadRequest("no engine reads this: " + "; ".join(error.message for error in reasons)) from reasons[-1]
+
+    def _unknown(self, model: str) -> ModelNotFound:
+        known = [*self._plugins.ocr_engines.names(), *STAND_INS]
+        near = difflib.get_close_matches(model, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        shown = model[:64].encode("ascii", "backslashreplace").decode()
+        return ModelNotFound(f"there is no OCR engine {shown!r}{hint} Known: {', '.join(known)}")
+
+    async def read_file(self, path: Path, numbers: Sequence[int] | None, reading: Reading) -> dict[int, PageText]:
+        """Pages of a file by number; all of them without `numbers`. Raises as `choose`, and BadRequest for the file."""
+        engine, languages = await self.choose(reading.engine, reading.languages)
+        if numbers is None:
+            numbers = range(1, (await self._pages.look(path)).pages + 1)
+        found: dict[int, PageText] = {}
+        for batch in _batches(numbers):
+            async with temporary_folder() as folder:
+                pages = await self._pages.renderer.render(path, folder, dpi=OCR_DPI, most=BATCH, pages=batch)
+                texts = await engine.read(pages, languages)
+            found |= {page.number: text for page, text in zip(pages, texts, strict=True)}
+        return found
+
+
+def _batches(numbers: Sequence[int]) -> Iterator[list[int]]:
+    for at in range(0, len(numbers), BATCH):
+        yield list(numbers[at : at + BATCH])
+
+
+async def _spoken(engine: OcrEngine, wanted: Sequence[str]) -> list[str]:
+    """The languages by the engine's own names. Raises BadRequest naming those that are not installed."""
+    installed = await engine.languages()
+    found = {item: _own(item, installed) for item in wanted}
+    missing = [item[:32].encode("ascii", "backslashreplace").decode() for item, own in found.items() if own is None]
+    if missing:
+        known = ", ".join(sorted(installed))
+        raise BadRequest(f"{engine.name} has no language {', '.join(missing)}; installed: {known}")
+    return list(dict.fromkeys(own for own in found.values() if own is not None))
+
+
+def _own(wanted: str, installed: Mapping[str, str]) -> str | None:
+    """One language by the engine's own name: by code, by that name, or by the code before its country (en-US)."""
+    code = wanted.lower().replace("_", "-")
+    if code in installed:
+        return installed[code]
+    if wanted in installed.values():
+        return wanted
+    return installed.get(code.partition("-")[0])
+
+
+class ThreadReader(TextReader):
+    """OCR for parsers in their threads, done by the event loop."""
+
+    def __init__(self, ocr: Ocr, loop: asyncio.AbstractEventLoop) -> None:
+        self._ocr = ocr
+        self._loop = loop
+
+    def pages(self, path: Path, numbers: Sequence[int] | None, reading: Reading) -> dict[int, PageText]:
+        """See `TextReader.pages`."""
+        work = self._ocr.read_file(path, numbers, reading)
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except (BadRequest, NotFound) as error:
+            raise ValidationFailed(error.message) from error
+        except (CancelledError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not self._loop.is_closed():
+                raise
+            raise ProviderUnavailable("the server is stopping") from error
