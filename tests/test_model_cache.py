@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,47 @@ class TestDelete:
 
     async def test_another_provider_is_400(self, server: RunningServer) -> None:
         assert (await server.ask("DELETE", f"/v1/models/{MODEL}?provider=openai")).status == 400
+
+
+async def test_a_shutdown_ends_a_download_which_is_kept_for_the_next_start(tmp_path: Path, hub: FakeHub) -> None:
+    hub.add("org/big", {"model.safetensors": BIG})
+    hub.faults.stall_after = 3_000_000
+    async with running_server(tmp_path / "data", settings=hub.settings()) as server:
+        path = server.base_url + "/v1/models/download"
+        async with server.session.post(path, json={"model_name": "org/big"}) as reply:
+            await reply.content.readuntil(b'"downloaded":2')
+            server.app.stop()
+            assert b"shutting down" in await reply.read()
+    assert hub.requests[-1].gone.is_set()
+    async with running_server(tmp_path / "data", settings=hub.settings()) as server:
+        assert events(await download(server, "org/big"))[-1]["event"] == "complete"
+    assert "Range" in hub.transfers()[-1].headers
+
+
+async def test_what_nobody_resumed_is_swept_away_at_the_start(tmp_path: Path, hub: FakeHub) -> None:
+    blobs = tmp_path / "data" / "models" / "hub" / "models--org--old" / "blobs"
+    blobs.mkdir(parents=True)
+    for name, age in (("a", 200 * 3600), ("b", 0)):
+        (blobs / f"{name}.incomplete").write_bytes(b"x")
+        os.utime(blobs / f"{name}.incomplete", (time.time() - age,) * 2)
+    async with running_server(tmp_path / "data", settings=hub.settings()):
+        pass
+    assert [path.name for path in blobs.iterdir()] == ["b.incomplete"]
+
+
+async def test_the_catalogue_lists_what_was_fetched_at_once(server: RunningServer, hub: FakeHub) -> None:
+    async def listed() -> list[Any]:
+        reply = await server.ask("GET", "/v1/models?provider=universal")
+        return list(reply.json()["data"])
+
+    assert await listed() == []
+    await download(server, MODEL)
+    [item] = await listed()
+    assert (item["id"], item["model_id"], item["size_bytes"], item["owned_by"]) == (MODEL, MODEL, 300_002, "universal")
+    assert (item["size_human"], item["revisions"]) == ("300KB", ["main"])
+    assert item["last_modified"].endswith("Z")
+    await server.ask("DELETE", f"/v1/models/{MODEL}")
+    assert await listed() == []
 
 
 async def test_an_inference_key_manages_no_models(tmp_path: Path, hub: FakeHub) -> None:

@@ -158,11 +158,11 @@ class TestLooking:
         assert await source.quantizations(MODEL) == []
 
     async def test_the_catalogue_is_the_cache_and_asks_nobody(
-        self, source: HubSource, hub: FakeHub, cache: HubCache
+        self, make_source: Callable[..., HubSource], hub: FakeHub, cache: HubCache
     ) -> None:
-        assert await source.catalogue() == []
+        assert await make_source().catalogue() == []
         cache_model(cache.root, "org/one", {"a": b"x" * 90})
-        [model] = await source.catalogue()
+        [model] = await make_source().catalogue()
         assert (model.id, model.owned_by, model.size) == ("org/one", "universal", 90)
         assert {"model_id", "size_bytes", "size_human", "last_modified", "revisions"} <= set(model.details)
         assert model.created > 0

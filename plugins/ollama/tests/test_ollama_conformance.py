@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
-from paddock_ollama import OllamaChat, OllamaEmbedder, OllamaSettings
+from paddock_ollama import OllamaChat, OllamaEmbedder, OllamaSettings, OllamaSource
 
 from paddock.outgoing import OutgoingClient
 from paddock.testing.chat import UpstreamChatSuite
 from paddock.testing.embedder import EmbedderSuite
+from paddock.testing.source import ModelSourceSuite
 from paddock.testing.upstream import FakeUpstream
 
 
@@ -23,6 +24,20 @@ class TestOllama(UpstreamChatSuite):
         http = OutgoingClient([upstream.allow])
         yield OllamaChat(http, OllamaSettings(base_url=upstream.root))
         await http.close()
+
+
+class TestOllamaSource(ModelSourceSuite):
+    model = "tiny:latest"
+    unknown_model = "there-is-none"
+
+    @pytest.fixture
+    async def source(self) -> AsyncIterator[OllamaSource]:
+        async with FakeUpstream(models={}) as upstream:
+            upstream.registry["tiny:latest"] = 1000
+            upstream.plan.between = 0.05  # no pull is over before its first progress was read
+            http = OutgoingClient([upstream.allow])
+            yield OllamaSource(http, OllamaSettings(base_url=upstream.root))
+            await http.close()
 
 
 class TestOllamaEmbedder(EmbedderSuite):

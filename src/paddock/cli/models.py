@@ -67,14 +67,15 @@ def models_download(options: argparse.Namespace, screen: Screen, client: Client)
     with screen.progress() as bars:
         bar = bars.add_task(clean(options.model), total=None)
         for event in client.events("POST", "/v1/models/download", body):
-            if event["event"] == "error":
+            kind = event.get("event")
+            if kind == "error":
                 raise UpstreamError(event["message"], 502)
-            if event["event"] == "warning":
+            if kind == "warning":
                 bars.console.print(clean(event["message"]), markup=False)
-            if event["event"] == "progress":
+            if kind == "progress":
                 downloaded = event["downloaded"]
                 bars.update(bar, completed=downloaded, total=event["total"])
-            whole = event["event"] == "complete"
+            whole = kind == "complete"
     if not whole:
         raise UpstreamError("the server ended the download: try again, it goes on where it was", 502)
     if screen.as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
+FRESH = 1.0  # seconds that a listing holds: the gateway may ask for it with every request
+
+
 class HubSource(ModelSource):
     """Type ``universal``. `cache` is the folder of the model cache."""
 
@@ -49,9 +53,20 @@ class HubSource(ModelSource):
         self._hub = Hub(http, settings)
         self._downloads = Downloads()
         self._deleting: set[str] = set()
+        self._listed: tuple[float, list[ModelInfo]] = (float("-inf"), [])
 
     async def catalogue(self) -> list[ModelInfo]:
-        """What is cached; `details` are the keys of ``GET /v1/models``. Nothing is asked of the hub."""
+        """What is cached; `details` are the keys of ``GET /v1/models``. Nothing is asked of the hub. What other processes
+        change is seen after `FRESH` seconds."""
+        if time.monotonic() - self._listed[0] > FRESH:
+            start = time.monotonic()
+            self._listed = (start, await self._catalogue())
+        return self._listed[1]
+
+    def _changed(self) -> None:
+        self._listed = (float("-inf"), [])
+
+    async def _catalogue(self) -> list[ModelInfo]:
         found = await asyncio.to_thread(self._cache.models)
         return [
             ModelInfo(
@@ -145,6 +160,7 @@ class HubSource(ModelSource):
             await transfer.fetch(file, moved)
             moved(file.size)
         await asyncio.to_thread(publishing.publish, folder, chosen)
+        self._changed()
 
     async def _make_room(self, folder: Path, chosen: Selection) -> None:
         """The folders, old leftovers swept away. Raises BadRequest when the model does not fit on the disk."""
@@ -180,6 +196,7 @@ class HubSource(ModelSource):
             return await asyncio.to_thread(self._delete, name)
         finally:
             self._deleting.discard(name.repo)
+            self._changed()
 
     def _delete(self, name: ModelName) -> Freed:
         folder = self._cache.folder(name.repo)

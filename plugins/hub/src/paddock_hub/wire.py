@@ -71,6 +71,7 @@ class Hub:
         self._settings = settings
         self._base = settings.endpoint.rstrip("/")
         self._origin = origin(self._base)
+        self._token = settings.token.strip()
 
     @property
     def where(self) -> str:
@@ -130,9 +131,7 @@ class Hub:
     @asynccontextmanager
     async def _send(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpReply]:
         own = origin(url) == self._origin
-        sent = (
-            {**headers, "Authorization": f"Bearer {self._settings.token}"} if own and self._settings.token else headers
-        )
+        sent = {**headers, "Authorization": f"Bearer {self._token}"} if own and self._token else headers
         try:
             request = self._http.send(
                 "GET", url, headers=sent, timeout=DAY, first_byte_timeout=self._settings.stall_timeout
@@ -179,10 +178,10 @@ class Hub:
         if code == "GatedRepo":
             page = f"{self._base}/{repo}"
             return UpstreamError(f"{repo} is gated: accept its conditions on {page} and set {token}", 403)
-        if reply.status == 401 and self._settings.token and code != "RepoNotFound":
+        if reply.status == 401 and self._token and code != "RepoNotFound":
             return UpstreamError(f"{self.where} does not accept the token: check {token}", 502)
         if reply.status in (401, 404) or code == "RepoNotFound":
-            hint = "" if self._settings.token else f"; if it is private, set {token}"
+            hint = "" if self._token else f"; if it is private, set {token}"
             return ModelNotFound(f"{self.where} has no model {repo}: check the name{hint}")
         if reply.status == 403:
             return UpstreamError(f"{self.where} does not let this token read {repo}: check {token}", 403)
