@@ -6,16 +6,18 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yarl
 
-from paddock.contracts.base import Json
+from paddock.contracts.base import Json, hookimpl
+from paddock.contracts.providers import ChatModel, Environment, TypeName
 from paddock.errors import ModelNotFound
 from paddock.services.hosting import PluginHost
+from paddock.testing.chat import EchoModel
 from paddock.testing.hub import FakeHub
 from paddock.testing.hub_cache import cache_model
 from paddock.testing.server import Answered, RunningServer, running_server
@@ -256,6 +258,36 @@ async def test_the_catalogue_lists_what_was_fetched_at_once(server: RunningServe
     assert item["last_modified"].endswith("Z")
     await server.ask("DELETE", f"/v1/models/{MODEL}")
     assert await listed() == []
+
+
+class Universal(EchoModel):
+    """A chat provider that has the type name of the model cache, as llama-server's has."""
+
+    types = (TypeName("universal"),)
+
+
+class UniversalPlugin:
+    """Stands in for the llama-server plugin."""
+
+    @hookimpl
+    def paddock_chat_models(self, env: Environment) -> Sequence[ChatModel]:
+        return [Universal()]
+
+
+async def test_cached_models_are_listed_beside_those_of_a_chat_provider_of_that_name(
+    tmp_path: Path, hub: FakeHub
+) -> None:
+    plugins = {"llama-server": UniversalPlugin()}
+    async with running_server(tmp_path / "data", settings=hub.settings(), plugins=plugins) as server:
+        await download(server, MODEL)
+        found = (await server.ask("GET", "/v1/models?provider=universal")).json()["data"]
+        assert {item["id"] for item in found} == {"echo", MODEL}
+        chat = {"messages": [{"role": "user", "content": "hi"}]}
+        statuses = [
+            (await server.ask("POST", "/v1/chat/completions", {"model": name, **chat})).status
+            for name in ("echo", f"universal/{MODEL}", MODEL)
+        ]
+        assert statuses == [200, 200, 404]
 
 
 async def test_an_inference_key_manages_no_models(tmp_path: Path, hub: FakeHub) -> None:

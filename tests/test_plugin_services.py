@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from paddock.contracts.base import Context, Json, Service, endpoint, hookimpl
-from paddock.contracts.providers import Environment, Records
+from paddock.contracts.providers import ChatModel, Environment, Records
 from paddock.errors import ProviderUnavailable
 from paddock.outgoing import OutgoingClient
+from paddock.testing.chat import EchoModel
 from paddock.testing.host import MemoryHost, MemoryRecords
 from paddock.testing.server import RunningServer, running_server
 from paddock.testing.upstream import FakeUpstream
@@ -73,6 +74,10 @@ class Failing(Plugin):
     def paddock_services(self, env: Environment) -> Sequence[Any]:
         return [Notes(env, self.life), object()]
 
+    @hookimpl
+    def paddock_chat_models(self, env: Environment) -> Sequence[ChatModel]:
+        return [EchoModel()]
+
 
 async def add(server: RunningServer, name: str) -> None:
     reply = await server.ask("POST", "/s/notes", {"name": name})
@@ -115,12 +120,13 @@ async def test_plugins_do_not_see_each_others_rows(tmp_path: Path) -> None:
         assert (await server.ask("GET", "/s/notes")).json()["notes"] == {}
 
 
-async def test_a_plugin_whose_service_is_none_is_left_out_with_all_its_services(tmp_path: Path) -> None:
+async def test_a_plugin_whose_service_is_none_is_left_out_with_all_its_services_and_providers(tmp_path: Path) -> None:
     plugin = Failing()
     async with running_server(tmp_path, plugins={"bad": plugin}, installed=False) as server:
         shown = {item["name"]: item for item in (await server.ask("GET", "/v1/system/plugins")).json()["plugins"]}
         assert "Service" in shown["bad"]["error"]
         assert (await server.ask("GET", "/s/notes")).status == 503
+        assert server.app.plugins.chat_models.get("echo") is None
     assert plugin.life == []
 
 

@@ -320,6 +320,7 @@ class Plugins:
                 self._add_services(item.name, plugin, env)
             if item.error:
                 self._remove(item.name)
+                continue
             for registry, provider in found:
                 registry.add(item.name, provider)
         self._check_required()

@@ -9,7 +9,7 @@ import msgspec
 
 from paddock.builtin import openai_wire as wire
 from paddock.contracts.base import Json
-from paddock.contracts.providers import ChatCall, ChatModel, Health, ModelInfo, TypeName
+from paddock.contracts.providers import ChatCall, ChatModel, Health, TypeName
 from paddock.contracts.providers.serving import GatewayCall
 from paddock.errors import BadRequest
 from paddock_llama_server.server import LlamaServer
@@ -21,7 +21,8 @@ OPTIONS = {"n_ctx": "ctx_size"}
 
 
 class UniversalChat(ChatModel):
-    """Type ``universal``. A model is an instance's name, ``repo:QUANT``, a GGUF file's name, or a path."""
+    """Type ``universal``. A model is an instance's name, ``repo:QUANT``, a GGUF file's name, or a path. The model server
+    ``llama-server`` lists them."""
 
     types: ClassVar[tuple[TypeName, ...]] = (TypeName("universal"),)
 
@@ -47,10 +48,6 @@ class UniversalChat(ChatModel):
                 return
             async for piece in reply.chunks():
                 yield piece
-
-    async def models(self) -> list[ModelInfo]:
-        """See `ChatModel.models`."""
-        return await self._server.models()
 
     async def health(self) -> Health:
         """As the model server's."""

@@ -21,11 +21,13 @@ LATEST = ":latest"  # a tag that Ollama's users leave out
 
 
 class Listing:
-    """One server's (or source's) models. `error` tells why the last look failed."""
+    """One server's (or source's) models. `error` tells why the last look failed. A source's are shown, but `serves` is
+    false: no request leads to them by their bare names."""
 
-    def __init__(self, name: str, ask: Ask, log: Log, *, local: bool = False) -> None:
+    def __init__(self, name: str, ask: Ask, log: Log, *, local: bool = False, serves: bool = True) -> None:
         self.name = name
         self.local = local
+        self.serves = serves
         self.models: Sequence[ModelInfo] = ()
         self.names: dict[str, str] = {}  # what requests may call a model, and its own name
         self.error: str | None = None
@@ -92,7 +94,7 @@ class Catalogue:
 
     def holders(self, model: str) -> list[tuple[str, str]]:
         """Who lists a model: the server's name and its own name of the model. ``:latest`` may be left out."""
-        return [(one.name, one.names[model]) for one in self.listings if model in one.names]
+        return [(one.name, one.names[model]) for one in self.listings if one.serves and model in one.names]
 
     @property
     def unavailable(self) -> list[Listing]:

@@ -108,7 +108,7 @@ class Directory:
         """The listed models that the caller may use: the shortest name that leads to it, its listing, its place there."""
         count: dict[str, int] = {}
         for one in self.catalogue.listings:
-            if one.name in self.servers:
+            if one.serves:
                 for info in one.models:
                     count[info.id] = count.get(info.id, 0) + 1
         found = []
@@ -122,7 +122,7 @@ class Directory:
 
     def served_files(self) -> set[str]:
         """The ids of cached files that a server lists as its models."""
-        listings = [one for one in self.catalogue.listings if one.name in self.servers]
+        listings = [one for one in self.catalogue.listings if one.serves]
         return {info.details["model_id"] for one in listings for info in one.models if "model_id" in info.details}
 
     def _hidden(self, server: str, model: str) -> bool:

@@ -49,10 +49,10 @@ class GatewayService:
         settings, plugins, log = self._core.settings.gateway, self._core.plugins, self._core.log
         servers = servers_of(self._core)
         listings = [Listing(one.name, one.models, log, local=one.local) for one in servers]
-        named = {one.name for one in servers}
-        # What a server lists itself is not asked of its source again.
+        # What a model server lists itself is not asked of its source again.
+        named = {one.name for one in servers if not isinstance(one, ChatServer)}
         listings += [
-            Listing(one.name, one.catalogue, log, local=one.local)
+            Listing(one.name, one.catalogue, log, local=one.local, serves=False)
             for one in plugins.model_sources.all()
             if one.name not in named
         ]
@@ -83,12 +83,13 @@ class GatewayService:
         return Reply(body=msgspec.json.encode(found))
 
     def _check_provider(self, catalogue: Catalogue, wanted: str) -> None:
-        listing = next((one for one in catalogue.listings if one.name == wanted), None)
-        if listing is None:
+        listings = [one for one in catalogue.listings if one.name == wanted]
+        if not listings:
             known = ", ".join(one.name for one in catalogue.listings)
             raise NotFound(f"there is no provider {wanted[:100]!r}; known: {known}")
-        if listing in catalogue.unavailable:
-            raise ProviderUnavailable(listing.error or f"{wanted} has not answered yet: ask again")
+        for listing in listings:
+            if listing in catalogue.unavailable:
+                raise ProviderUnavailable(listing.error or f"{wanted} has not answered yet: ask again")
 
     def _items(self, caller: Caller, provider: str | None) -> list[dict[str, Any]]:
         directory = self.directory
@@ -98,7 +99,7 @@ class GatewayService:
         for name, listing, place in directory.listed(caller):
             info = listing.models[place]
             # A file of the cache that a server runs is that server's model, not another one.
-            twice = listing.name not in directory.servers and info.details.get("model_id") in served
+            twice = not listing.serves and info.details.get("model_id") in served
             if listing.name == provider or (provider is None and not twice):
                 found.append(model_item(name, listing.name, info))
         return found
