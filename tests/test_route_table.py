@@ -48,6 +48,7 @@ BODIES = {
     "database_create": {"name": "x", "type": "SqliteVecStore"},
     "database_preview": {"file_content": "eA==", "filename": "x.txt"},
     **{item.name: {"model": "x"} for item in ENDPOINTS if item.name.startswith("gateway_")},
+    **{f"text_{what}": {"model": "x", "texts": []} for what in ("classify", "entities")},
     "key_create": {"name": "x", "kind": "management"},
     "auth_login": {"username": "x", "password": "x"},
     **{f"{kind}anomaly_fit": {"data": [[1], [2]]} for kind in ("", "ml_")},

@@ -24,6 +24,7 @@ from paddock.contracts import projects as project_contracts
 from paddock.contracts import rag as rag_contracts
 from paddock.contracts import system as system_contracts
 from paddock.contracts import tasks as task_contracts
+from paddock.contracts import text_models as text_contracts
 from paddock.contracts import vision as vision_contracts
 from paddock.contracts.providers import Provider
 from paddock.resources import conf_folder
@@ -49,6 +50,7 @@ from paddock.services.retrieval import Retrieval
 from paddock.services.stores import Stores
 from paddock.services.system import SystemService
 from paddock.services.tasks import TaskService
+from paddock.services.text_models import TextModels
 from paddock.services.uploaded import UploadedFiles
 from paddock.services.vision import Vision
 
@@ -65,6 +67,7 @@ CONTRACTS: Sequence[ModuleType] = (
     task_contracts,
     event_contracts,
     gateway_contracts,
+    text_contracts,
     key_contracts,
     account_contracts,
     operation_contracts,
@@ -115,6 +118,7 @@ class Services:
             self.uploaded,
             Vision(self.core, self.pages, self.uploaded),
             EventService(self.events, self.files),
+            TextModels(self.core),
             self.gateway,
             MetricsService(self.core, self.gateway),
             self.keys,

@@ -91,7 +91,7 @@ class SystemService:
             components=parts,
             timestamp=int(time.time()),
             device=device(),
-            loaded_models=[],
+            loaded_models=[name for server in self._core.plugins.model_servers.all() for name in server.loaded()],
             pid=os.getpid(),
         )
 

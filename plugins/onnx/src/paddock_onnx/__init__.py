@@ -10,7 +10,16 @@ import msgspec
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import hookimpl
-from paddock.contracts.providers import Embedder, Environment, Host, ModelImporter, ModelServer, Reranker
+from paddock.contracts.providers import (
+    Embedder,
+    EntityRecogniser,
+    Environment,
+    Host,
+    ModelImporter,
+    ModelServer,
+    Reranker,
+    TextClassifier,
+)
 from paddock_onnx.settings import OnnxSettings
 
 if TYPE_CHECKING:
@@ -59,6 +68,20 @@ class OnnxPlugin:
         from paddock_onnx.reranker import OnnxReranker  # noqa: PLC0415
 
         return [OnnxReranker(self._residency(env))]
+
+    @hookimpl
+    def paddock_text_classifiers(self, env: Environment) -> Sequence[TextClassifier]:
+        """Type onnx."""
+        from paddock_onnx.classification import OnnxClassifier  # noqa: PLC0415
+
+        return [OnnxClassifier(self._residency(env))]
+
+    @hookimpl
+    def paddock_entity_recognisers(self, env: Environment) -> Sequence[EntityRecogniser]:
+        """Type onnx."""
+        from paddock_onnx.entities import OnnxRecogniser  # noqa: PLC0415
+
+        return [OnnxRecogniser(self._residency(env))]
 
     @hookimpl
     def paddock_model_importers(self, env: Environment) -> Sequence[ModelImporter]:

@@ -47,7 +47,7 @@ class Model:
         self.facts = facts
         self.size = size
         self._session = session
-        self._tokenizer = session.tokenizer
+        self.tokenizer = session.tokenizer
         self._settings = settings
         self._batcher: Batcher[Array] = Batcher(self._run, settings.batch_tokens)
 
@@ -76,7 +76,7 @@ class Model:
         encodings = await self.encodings(texts, cut, prompt)
         skip = 0
         if prompt and not self.facts.pool_prompt:
-            skip = len(self._tokenizer.encode(prompt).ids) - 1
+            skip = len(self.tokenizer.encode(prompt).ids) - 1
         return [Tokens(one.ids, _kinds(one), skip) for one in encodings]
 
     def check(self, texts: Sequence[str]) -> None:
@@ -97,7 +97,7 @@ class Model:
         return await asyncio.to_thread(self._encode, [prompt + text for text in texts], cut)
 
     def _encode(self, texts: Sequence[str], cut: Cut) -> list[Encoding]:
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         room = max(0, cut.length - tokenizer.num_special_tokens_to_add(False))
         bare = tokenizer.encode_batch([printable(text) for text in texts], add_special_tokens=False)
         for place, one in enumerate(bare):
@@ -115,7 +115,7 @@ class Model:
         return await asyncio.to_thread(self._pairs, question, texts, cut)
 
     def _pairs(self, question: str, texts: Sequence[str], cut: Cut) -> list[Tokens]:
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         room = max(2, cut.length - tokenizer.num_special_tokens_to_add(True))
         first, *rest = tokenizer.encode_batch([printable(one) for one in (question, *texts)], add_special_tokens=False)
         found = []

@@ -121,7 +121,7 @@ class OnnxServer(ModelServer):
         """The ids of the models in memory."""
         return [one.id for one in self._residency.loaded()]
 
-    async def unload(self, model: str | None = None) -> list[str]:
+    async def unload(self, model: str | None) -> list[str]:
         """Unload one model, by any of its names, or all. Raises BadName."""
         repo = None if model is None else await asyncio.to_thread(repo_of, self._residency.cache, model)
         return self._residency.unload(repo)

@@ -257,3 +257,31 @@ def overlap_reranker(folder: Path) -> Path:
     (folder / "model.safetensors").unlink()
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "model.onnx")
     return folder
+
+
+def lexicon(folder: Path, task: str, labels: Sequence[str], words: Mapping[str, str], **config: Json) -> Path:
+    """An exported model that knows some words: each has a label, all others the first one. For ``ner`` every token has its
+    own label, for ``classification`` the words of a text vote."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    table = np.zeros((len(WORDS), len(labels)), dtype=np.float32)
+    if task == "ner":
+        table[:, 0] = 4
+    for word, label in words.items():
+        table[WORDS.index(word)] = 0
+        table[WORDS.index(word), labels.index(label)] = 6
+    node = helper.make_node
+    nodes = [node("Gather", ["table", "input_ids"], ["tokens"])]
+    if task == "ner":
+        nodes.append(node("Identity", ["tokens"], ["logits"]))
+    else:
+        nodes.append(node("ReduceMax", ["tokens", "axis"], ["logits"], keepdims=0))
+    tensors = [numpy_helper.from_array(table, "table"), helper.make_tensor("axis", TensorProto.INT64, [1], [1])]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+              for name in ("input_ids", "attention_mask")]  # fmt: skip
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "lexicon", inputs, [output], tensors)
+    tiny(folder, "distilbert", task, labels=labels, **config)
+    (folder / "model.safetensors").unlink()
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "model.onnx")
+    return folder

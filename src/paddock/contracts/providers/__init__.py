@@ -49,6 +49,7 @@ from paddock.contracts.providers.store import (
 )
 from paddock.contracts.providers.tasks import ItemRunner, TaskQueue, TemplateSource
 from paddock.contracts.providers.text import (
+    Aggregation,
     Classified,
     Entity,
     EntityRecogniser,
@@ -77,6 +78,7 @@ from paddock.contracts.providers.vision import (
 )
 
 __all__ = [
+    "Aggregation",
     "ChatCall",
     "ChatModel",
     "Chunk",

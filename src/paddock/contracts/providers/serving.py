@@ -78,6 +78,14 @@ class ModelServer(Provider):
         else None. Asked for every request: it must be quick and do no I/O."""
         return None
 
+    def loaded(self) -> list[str]:
+        """Its own names of the models that it holds in this process's memory. Quick, without I/O."""
+        return []
+
+    async def unload(self, model: str | None) -> list[str]:  # noqa: ARG002  the hook's signature
+        """Free the memory of a model (None: of all); one in use, or unknown, stays as it is. Returns which went."""
+        return []
+
     def instance_counts(self) -> InstanceCounts | None:
         """How many instances it manages; None for a server that manages none. Quick, without I/O."""
         return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from paddock.contracts.providers.base import Provider
 from paddock.contracts.providers.chat import Progress
+
+Aggregation = Literal["simple", "first", "average", "max"]
 
 
 class Classified(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +48,11 @@ class EntityRecogniser(Provider):
     """Finds the names in texts."""
 
     @abstractmethod
-    async def entities(self, model: str, texts: Sequence[str], max_length: int | None = None) -> list[list[Entity]]:
-        """The entities of each text, in the order of the text. Raises as `TextClassifier.classify`."""
+    async def entities(
+        self, model: str, texts: Sequence[str], max_length: int | None = None, strategy: Aggregation = "simple"
+    ) -> list[list[Entity]]:
+        """The entities of each text, in the order of the text; without `max_length` all of the text is read. Raises as
+        `TextClassifier.classify`."""
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
