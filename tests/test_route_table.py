@@ -57,6 +57,15 @@ BODIES = {
     "model_download_validate": {"model_name": "x"},
     "ocr_create": {"images": ["eA=="]},
     "documents_extract": {"model": "x", "images": ["eA=="]},
+    **{
+        f"{kind}classifier_fit": {
+            "model": "x",
+            "training_data": [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}],
+        }
+        for kind in ("", "ml_")
+    },
+    **{f"{kind}classifier_predict": {"model": "x", "texts": ["x"]} for kind in ("", "ml_")},
+    **{f"{kind}classifier_{what}": {"model": "x"} for kind in ("", "ml_") for what in ("save", "load")},
     "example_import_project": {"namespace": "x", "name": "x"},
     "example_import_data": {"namespace": "x", "project": "x"},
     "example_import_dataset": {"namespace": "x", "project": "x", "dataset": "x"},

@@ -1,4 +1,4 @@
-"""The ML API and the Universal Runtime's detectors of the API document."""
+"""The ML API of the API document, and the Universal Runtime's classifiers and detectors."""
 
 from typing import Any
 
@@ -69,6 +69,62 @@ DETECTED = {
     "summary": {"anomalies_detected": 4, "threshold": 0.5},
 }
 
+CLASSIFY = f"""curl -X POST {ML}/classifier/fit \\
+{TYPED} \\
+-d '{{
+"model": "intent-classifier",
+"training_data": [
+{{"text": "I need to book a flight to NYC", "label": "booking"}},
+{{"text": "Reserve a hotel room for me", "label": "booking"}},
+{{"text": "Cancel my reservation please", "label": "cancellation"}},
+{{"text": "I want to cancel my booking", "label": "cancellation"}},
+{{"text": "What time does the flight leave?", "label": "inquiry"}},
+{{"text": "How much does it cost?", "label": "inquiry"}},
+{{"text": "I am very unhappy with the service", "label": "complaint"}},
+{{"text": "This is unacceptable quality", "label": "complaint"}}
+],
+"num_iterations": 20
+}}'"""
+PREDICT = f"""curl -X POST {ML}/classifier/predict \\
+{TYPED} \\
+-d '{{
+"model": "intent-classifier-latest",
+"texts": [
+"Book me a flight to Paris tomorrow",
+"Cancel my upcoming trip",
+"What are the check-in times?",
+"This is absolutely terrible service"
+]
+}}'"""
+CLASSIFIER = {
+    "object": "fit_result",
+    "model": "intent-classifier-test_20260102_202450",
+    "base_model": "sentence-transformers/all-MiniLM-L6-v2",
+    "samples_fitted": 40,
+    "num_classes": 4,
+    "labels": ["booking", "cancellation", "complaint", "inquiry"],
+    "training_time_ms": 6751.66,
+    "status": "fitted",
+    "auto_saved": True,
+    "saved_path": "~/.llamafarm/models/classifier/intent-classifier-test_20260102_202450",
+    "base_name": "intent-classifier-test",
+    "versioned_name": "intent-classifier-test_20260102_202450",
+    "overwrite": False,
+}
+PREDICTED = {
+    "object": "list",
+    "data": [
+        {
+            "text": "Book me a flight to Paris tomorrow",
+            "label": "booking",
+            "score": 0.66,
+            "all_scores": {"booking": 0.66, "cancellation": 0.11, "complaint": 0.11, "inquiry": 0.13},
+        }
+    ],
+    "total_count": 4,
+    "model": "intent-classifier-test_20260102_202450",
+}
+
 
 async def ask(client: Any, method: str, path: str, body: Any = None) -> Any:
     """A request of the document that has no curl line; it must succeed."""
@@ -127,3 +183,40 @@ async def test_the_runtimes_quick_example_runs(bare: Any) -> None:
     body = '{"model": "my-detector", "data": [[1,2],[100,200]]}'
     found = await bare.good(f"curl -X POST {RUNTIME}/anomaly/detect {TYPED} -d '{body}'")
     assert (found["model"], found["backend"]) == ("my-detector", "isolation_forest")
+
+
+async def test_the_intent_classifier_is_learnt_used_saved_loaded_listed_and_deleted(bare: Any) -> None:
+    done = await bare.good(CLASSIFY)
+    bare.fits(done, CLASSIFIER)
+    assert (done["samples_fitted"], done["labels"]) == (8, CLASSIFIER["labels"])
+    assert done["model"] == done["versioned_name"] != done["base_name"] == "intent-classifier"
+    found = await bare.good(PREDICT)
+    bare.fits(found, PREDICTED)
+    assert [row["label"] for row in found["data"]] == ["booking", "cancellation", "inquiry", "complaint"]
+    name = done["model"]
+    saved = await ask(bare, "POST", "/v1/ml/classifier/save", {"model": name})
+    bare.fits(saved, {"object": "save_result", "model": name, "path": "text", "status": "saved"})
+    loaded = await ask(bare, "POST", "/v1/ml/classifier/load", {"model": "intent-classifier-latest"})
+    bare.fits(loaded, {"object": "load_result", "model": name, "status": "loaded"})
+    assert loaded["model"] == name
+    listed = await ask(bare, "GET", "/v1/ml/classifier/models")
+    bare.fits(listed, {"object": "list", "data": [{"name": name, "labels": ["booking"]}]})
+    await ask(bare, "DELETE", f"/v1/ml/classifier/models/{name}")
+    assert (await ask(bare, "GET", "/v1/classifier/models"))["total"] == 0
+
+
+async def test_the_runtimes_classifier_learns_from_one_example_a_label(bare: Any) -> None:
+    body = """{
+"model": "intent-classifier",
+"training_data": [
+{"text": "Book a flight", "label": "booking"},
+{"text": "Cancel my order", "label": "cancellation"}
+]
+}"""
+    done = await bare.good(f"curl -X POST {RUNTIME}/classifier/fit {TYPED} -d '{body}'")
+    assert (done["model"], done["samples_fitted"], "versioned_name" in done) == ("intent-classifier", 2, False)
+    body = '{"model": "intent-classifier", "texts": ["I need to reserve a room"]}'
+    found = await bare.good(f"curl -X POST {RUNTIME}/classifier/predict {TYPED} -d '{body}'")
+    bare.fits(
+        found, {"object": "list", "data": [{"text": "t", "label": "l", "score": 0.5, "all_scores": {"booking": 0.5}}]}
+    )

@@ -11,6 +11,7 @@ from paddock.builtin.plugin import BuiltIn
 from paddock.contracts import accounts as account_contracts
 from paddock.contracts import anomaly as anomaly_contracts
 from paddock.contracts import chat as chat_contracts
+from paddock.contracts import classifiers as classifier_contracts
 from paddock.contracts import datasets as dataset_contracts
 from paddock.contracts import events as event_contracts
 from paddock.contracts import examples as example_contracts
@@ -72,6 +73,7 @@ CONTRACTS: Sequence[ModuleType] = (
     account_contracts,
     operation_contracts,
     metrics_contracts,
+    classifier_contracts,
     anomaly_contracts,
     file_contracts,
     vision_contracts,
