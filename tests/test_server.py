@@ -101,6 +101,26 @@ def test_beyond_the_loopback_a_key_is_needed(section: dict[str, Any], allowed: b
             check_bind(settings.server, closed=closed)
 
 
+def test_a_server_that_strangers_could_reach_does_not_start_without_a_key(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "paddock",
+        "serve",
+        "--port",
+        "0",
+        "--host",
+        "0.0.0.0",
+        "--data-dir",
+        str(tmp_path),
+    ]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert done.returncode == 2
+    assert "paddock keys create" in done.stderr
+    assert "serving" not in done.stdout
+
+
 async def test_a_wildcard_bind_takes_addresses_but_no_unknown_names(tmp_path: Path) -> None:
     settings = {"server": {"host": "0.0.0.0", "insecure": True, "allowed_hosts": ["known.example"]}}
     async with running_server(tmp_path, installed=False, settings=settings) as server:

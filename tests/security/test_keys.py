@@ -17,10 +17,14 @@ from paddock.contracts.base import Endpoint, endpoints_of
 from paddock.errors import ValidationFailed
 from paddock.services import CONTRACTS
 from paddock.testing.server import Answered, running_server
+from tests.security import keyed as keyed_contracts
 from tests.security.conftest import Target
 from tests.security.keyed import BOUND, INFER, KEYS, MANAGE, Keyed, keyed_server, refused
 
 ENDPOINTS = [item for module in CONTRACTS for item in endpoints_of(module) if item.kind != "websocket"]
+SOCKETS = [
+    item for module in (*CONTRACTS, keyed_contracts) for item in endpoints_of(module) if item.kind == "websocket"
+]
 CARRIERS = ("bearer", "header", "query")
 
 
@@ -372,6 +376,41 @@ async def test_a_websocket_without_a_good_key_is_refused_before_the_handshake(
     asked = f"?api_key={key}" if carrier == "query" and key else ""
     opening = keyed.socket(f"/k/socket{asked}", key if carrier == "header" else None)
     assert await refused(opening) == 403
+
+
+@pytest.mark.parametrize("item", SOCKETS, ids=[item.name for item in SOCKETS])
+async def test_no_websocket_of_the_table_talks_to_who_may_not(keyed: Keyed, item: Endpoint) -> None:
+    path = path_of(item)
+    ended = await keyed.make(kind="management")
+    await keyed.revoke(ended["id"])
+    for key in (INFER, ended["key"], "wrong"):
+        assert await refused(keyed.socket(path, key)) == 403
+    if not item.late_credential:
+        assert await refused(keyed.socket(path)) == 403
+        return
+    async with asyncio.timeout(BOUND):
+        for asked in ("", f"?api_key={MANAGE}"):
+            async with keyed.socket(path + asked) as socket:
+                await socket.send_json({"type": "auth", "token": "wrong"})
+                assert (await socket.receive()).type == aiohttp.WSMsgType.CLOSE
+                assert socket.close_code == 1008
+
+
+@pytest.mark.parametrize("carrier", ["header", "protocol", "message"])
+@pytest.mark.parametrize("path", [item.path for item in SOCKETS if item.late_credential])
+async def test_a_websocket_closes_with_the_key_that_opened_it_late(keyed: Keyed, path: str, carrier: str) -> None:
+    made = await keyed.make(kind="management")
+    header = made["key"] if carrier == "header" else None
+    protocols = [f"bearer.{made['key']}"] if carrier == "protocol" else []
+    async with asyncio.timeout(BOUND), keyed.socket(path, header, protocols=protocols) as socket:
+        if carrier == "message":
+            await socket.send_json({"type": "auth", "token": made["key"]})
+        while not keyed.server.app.gatekeeper.running(made["id"]):  # noqa: ASYNC110  a moment, until the talk has begun
+            await asyncio.sleep(0)
+        await keyed.revoke(made["id"])
+        while (await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
+            continue
+        assert socket.close_code == 1008
 
 
 async def test_a_late_credential_is_a_subprotocol_or_the_first_message_and_never_in_the_query(keyed: Keyed) -> None:

@@ -76,6 +76,10 @@ class Gatekeeper:
         """Cancel `task` when the caller's credential ends; see `Holdings.holding`."""
         return self._holdings.holding(caller, task)
 
+    def running(self, key_id: str) -> int:
+        """How much runs under a key or token."""
+        return self._holdings.running(key_id)
+
     def end(self, key_id: str) -> int:
         """End what runs under a key or token that admits no longer; returns how much that was."""
         return self._holdings.end(key_id)

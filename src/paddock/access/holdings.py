@@ -41,6 +41,10 @@ class Holdings:
             if not tasks and self._running.get(caller.key_id) is tasks:
                 del self._running[caller.key_id]
 
+    def running(self, key_id: str) -> int:
+        """How much runs under a credential."""
+        return len(self._running.get(key_id, ()))
+
     def end(self, key_id: str) -> int:
         """End everything that runs under a credential; returns how much that was."""
         tasks = tuple(self._running.get(key_id, ()))

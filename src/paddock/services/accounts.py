@@ -75,7 +75,7 @@ class Accounts:
             self._first = asyncio.create_task(self._make_first())
 
     async def _follow_setting(self, wanted: str) -> None:
-        known = await self._hash(ADMIN)
+        known, _ = await self._hashes(ADMIN)
         if known is not None and await asyncio.to_thread(_matches, known, wanted):
             return
         epoch = await self._set_password(await asyncio.to_thread(_hashed, wanted, _PEOPLES))
@@ -100,18 +100,20 @@ class Accounts:
         self._tokens.raise_epoch(ADMIN, epoch)
         return epoch
 
-    async def _hash(self, user: str) -> str | None:
-        def read(db: Connection) -> Any:
-            return db.execute("SELECT password FROM users WHERE name = ?", (user,)).get
+    async def _hashes(self, user: str) -> tuple[str | None, str | None]:
+        """The user's and the admin's; None for one that is not known."""
 
-        found: str | None = await self._core.state.read(read)
-        return found
+        def read(db: Connection) -> list[Any]:
+            return [db.execute("SELECT password FROM users WHERE name = ?", (name,)).get for name in (user, ADMIN)]
+
+        mine, admins = await self._core.state.read(read)
+        return mine, admins
 
     @hookimpl
     async def auth_login(self, ctx: Context, data: Login) -> Token:
-        known = await self._hash(data.username)
         # An unknown user's password is held against the admin's, so that both take the same time.
-        against = known or await self._hash(ADMIN)
+        known, admins = await self._hashes(data.username)
+        against = known or admins
         if against is None:
             raise ProviderUnavailable("no password could be made at the start: see the log")
         good = await self._in_turn(against, data.password)
