@@ -260,6 +260,17 @@ async def test_what_runs_under_a_key_is_cancelled_when_it_expires() -> None:
         assert not made.stands(key.caller())
 
 
+async def test_a_task_that_is_held_twice_stays_held_until_both_ended() -> None:
+    made = keeper(stored("a"))
+    running, caller = asyncio.get_running_loop().create_future(), Caller("inference", key_id="a")
+    with made.holding(caller, running):
+        with made.holding(caller, running):
+            assert made.running("a") == 2
+        assert made.end("a") == 1
+        assert running.cancelled()
+    assert made.running("a") == 0
+
+
 async def test_what_begins_under_a_key_that_was_just_revoked_is_cancelled_at_once() -> None:
     made = keeper(stored("a", revoked=2.0))
     late = asyncio.get_running_loop().create_future()

@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
+from paddock.access import Gatekeeper, StoredKey, digest_of
 from paddock.contracts.base import Reply
+from paddock.errors import Unauthenticated
 from paddock.meter import Meter
+from paddock.settings import Auth
 from paddock.streams import ClientGone, Hold, Message, Streaming, start_stream, while_client_stays
 
 HOLD = Hold(Streaming(Meter()))
@@ -75,6 +79,52 @@ async def test_a_client_that_leaves_ends_the_stream_and_closes_it() -> None:
     await serving
     assert closed.is_set()
     assert client.sent[-1]["more_body"] is True
+
+
+def held(ring: Gatekeeper) -> tuple[Hold, StoredKey]:
+    """A hold of the caller with the key ``k``."""
+    key = StoredKey(id="k", digest=digest_of("k"), prefix="k", name="k", kind="management", created=1.0)
+    ring.keys.add(key)
+    return Hold(Streaming(Meter()), ring, key.caller()), key
+
+
+async def test_a_body_on_its_way_ends_with_the_key_and_the_task_goes_on() -> None:
+    ring = Gatekeeper(Auth())
+    hold, key = held(ring)
+    told = []
+
+    async def reading() -> str:
+        try:
+            await hold.receiver(asyncio.Event().wait)()  # type: ignore[arg-type]  # nothing is received
+        except Unauthenticated as error:
+            told.append(error.message)
+        await asyncio.sleep(0)  # the cancellation is used up
+        return "went on"
+
+    task = asyncio.ensure_future(reading())
+    await asyncio.sleep(0)
+    assert ring.running("k")
+    ring.keys.add(msgspec.structs.replace(key, revoked=2.0))
+    ring.end("k")
+    assert await task == "went on"
+    assert "revoked" in told[0]
+    with pytest.raises(Unauthenticated):
+        await hold.receiver(asyncio.Event().wait)()  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_a_cancellation_from_elsewhere_stays_one(revoked: bool) -> None:
+    ring = Gatekeeper(Auth())
+    hold, key = held(ring)
+    task = asyncio.ensure_future(hold.receiver(asyncio.Event().wait)())  # type: ignore[arg-type]  # as above
+    await asyncio.sleep(0)
+    assert ring.running("k")
+    if revoked:
+        ring.keys.add(msgspec.structs.replace(key, revoked=2.0))
+        ring.end("k")
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
 
 
 async def test_a_client_that_leaves_before_the_first_piece_cancels_the_work() -> None:

@@ -230,19 +230,6 @@ async def while_client_stays(work: Awaitable[T], receive: Receive, hold: Hold, b
         await (settle(task, gone) if watching else settle(task))
 
 
-async def while_credential_stands(work: Awaitable[T], hold: Hold) -> T:
-    """Run `work`, and cancel it when the caller's credential ends (then Unauthenticated is raised)."""
-    task = asyncio.ensure_future(work)
-    try:
-        with hold.credential(task):
-            await asyncio.wait((task,))
-        if task.cancelled() and hold.over:
-            raise hold.reason
-        return task.result()
-    finally:
-        await settle(task)
-
-
 async def settle(*tasks: asyncio.Future[Any]) -> None:
     """Cancel what still runs and wait for its end. Raises what goes wrong there: nobody else would hear of it."""
     running = [task for task in tasks if not task.done()]
@@ -374,7 +361,18 @@ class Hold:
             return receive
 
         async def receiving() -> Message:
-            return await while_credential_stands(receive(), self)
+            task = asyncio.current_task()
+            assert task is not None
+            if self.over:
+                raise self.reason
+            try:
+                with self.credential(task):
+                    return await receive()
+            except asyncio.CancelledError:
+                over = not self._keeper.stands(self._caller)
+                if over and not task.uncancel():  # nobody else ends the task
+                    raise self.reason from None
+                raise
 
         return receiving
 

@@ -18,7 +18,7 @@ class Holdings:
 
     def __init__(self, stands: Callable[[Caller], bool]) -> None:
         self._stands = stands
-        self._running: dict[str, set[asyncio.Future[Any]]] = {}
+        self._running: dict[str, list[asyncio.Future[Any]]] = {}
 
     @contextlib.contextmanager
     def holding(self, caller: Caller, task: asyncio.Future[Any]) -> Iterator[None]:
@@ -27,8 +27,8 @@ class Holdings:
         if caller.key_id is None:
             yield
             return
-        tasks = self._running.setdefault(caller.key_id, set())
-        tasks.add(task)
+        tasks = self._running.setdefault(caller.key_id, [])
+        tasks.append(task)  # once for each holding: a task may be held while a part of its work is
         timer = _Timer(caller, task) if caller.expires is not None else None
         if not self._stands(caller):
             task.cancel()
@@ -37,7 +37,7 @@ class Holdings:
         finally:
             if timer is not None:
                 timer.stop()
-            tasks.discard(task)
+            tasks.remove(task)
             if not tasks and self._running.get(caller.key_id) is tasks:
                 del self._running[caller.key_id]
 
@@ -47,7 +47,7 @@ class Holdings:
 
     def end(self, key_id: str) -> int:
         """End everything that runs under a credential; returns how much that was."""
-        tasks = tuple(self._running.get(key_id, ()))
+        tasks = set(self._running.get(key_id, ()))
         for task in tasks:
             task.cancel()
         return len(tasks)
