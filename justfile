@@ -49,6 +49,11 @@ bench:
     uv run --group test python tests/benchmarks/ingest.py
     uv run --group test python tests/benchmarks/chat.py
 
+# The gateway in front of a mock upstream; `--against litellm` installs LiteLLM beside and measures it too
+[group('measure')]
+bench-gateway *args:
+    uv run --group test python tests/benchmarks/gateway.py "$@"
+
 # Retrieval quality on a folder with the Cranfield collection, in process and through HTTP
 [group('measure')]
 cranfield folder:

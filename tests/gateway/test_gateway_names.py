@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from paddock.contracts.base import hookimpl
-from paddock.contracts.providers import ChatModel, Environment
+from paddock.contracts.providers import ChatModel, Environment, Freed, ModelInfo, ModelSource, Progress, TypeName
 from paddock.errors import ValidationFailed
 from paddock.services.gateway.directory import Directory
 from paddock.testing.chat import EchoModel, sse_events
@@ -199,3 +199,48 @@ async def test_an_embedding_request_that_is_wrong_names_the_field(
 async def test_the_catalogue_of_an_upstream_may_be_in_the_settings(gate: Gate) -> None:
     gate.one.plan = Plan(status=500)
     assert (await gate.chat("mine")).status == 500
+
+
+class Store(ModelSource):
+    """Has the model ``m`` on disk, as the upstream `one` serves it, and another that nobody serves."""
+
+    types = (TypeName("store"),)
+
+    async def catalogue(self) -> list[ModelInfo]:
+        details: dict[str, Any] = {"model_id": "m", "size_bytes": 5, "size_human": "5 B", "revisions": ["main"]}
+        return [
+            ModelInfo(id="m", owned_by="store", size=5, details=details),
+            ModelInfo(id="o/stored", owned_by="store"),
+        ]
+
+    def pull(self, model: str) -> AsyncIterator[Progress]:
+        raise NotImplementedError
+
+    async def show(self, model: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def delete(self, model: str) -> Freed:
+        raise NotImplementedError
+
+
+class StorePlugin:
+    @hookimpl
+    def paddock_model_sources(self, env: Environment) -> Sequence[ModelSource]:
+        return [Store()]
+
+
+class TestSources:
+    @pytest.fixture
+    def plugins(self) -> Mapping[str, object]:
+        return {"store": StorePlugin()}
+
+    async def test_what_is_stored_and_served_is_one_item(self, gate: Gate) -> None:
+        items = [item for item in await gate.models() if item["id"] in ("m", "o/stored")]
+        assert [(item["id"], item["provider"]) for item in items] == [("m", "one"), ("o/stored", "store")]
+        assert (items[0]["size_bytes"], items[0]["owned_by"]) == (5, "fake")
+        stored = await gate.models("?provider=store")
+        assert [(item["id"], item["owned_by"]) for item in stored] == [("m", "store"), ("o/stored", "store")]
+
+    async def test_what_nobody_serves_is_listed_and_not_found(self, gate: Gate) -> None:
+        assert (await gate.server.ask("GET", "/v1/models/o/stored")).status == 200
+        assert (await gate.chat("o/stored")).status == 404

@@ -35,6 +35,7 @@ class LlamaServer(ModelServer):
             "chat/completions", "completions", "embeddings", "rerank", "responses", "messages", "messages/count_tokens",
         }
     )  # fmt: skip
+    local = True
 
     def __init__(self, env: Environment, manager: Manager) -> None:
         self._http: HttpClient = env.http

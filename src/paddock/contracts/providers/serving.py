@@ -52,8 +52,8 @@ class ModelServer(Provider):
     """What it can be asked."""
 
     local: bool = False
-    """Whether its catalogue is at hand (no network): then it is asked every time, else every ``gateway.catalogue_ttl``
-    seconds."""
+    """Whether its catalogue is at hand (no network): then it is asked whenever the list is asked for or a name is not found,
+    else only every ``gateway.catalogue_ttl`` seconds."""
 
     first_token_timeout: float | None = None
     timeout: float | None = None

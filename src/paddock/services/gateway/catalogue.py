@@ -73,18 +73,18 @@ class Catalogue:
         self.listings = listings
         self._settings = settings
 
-    def refresh(self) -> list[asyncio.Task[None]]:
-        """Ask those whose answer is old, in the background; returns the looks that run."""
-        ttl = self._settings.catalogue_ttl
-        return [task for one in self.listings if (task := one.look(0 if one.local else ttl)) is not None]
+    def refresh(self) -> None:
+        """Ask those whose answer is old, in the background: nobody waits."""
+        for one in self.listings:
+            one.look(self._settings.catalogue_ttl)
 
     async def fresh(self, *, missed: bool = False) -> None:
         """Ask those whose answer is old, and wait for them as long as the settings allow. `missed`: a name was not found,
         and may be new."""
-        ttl = min(self._settings.catalogue_ttl, RECENT) if missed else self._settings.catalogue_ttl
+        age = min(self._settings.catalogue_ttl, RECENT) if missed else self._settings.catalogue_ttl
         looks = {}
         for one in self.listings:
-            task = one.look(0 if one.local else ttl)
+            task = one.look(0 if one.local else age)
             if task is not None and not one.slow:
                 looks[task] = one
         if looks:

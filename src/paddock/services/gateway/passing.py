@@ -159,7 +159,7 @@ class Passing:
             headers=job.headers,
             caller=job.caller,
             request_id=job.request_id,
-            first_token_timeout=route.server.first_token_timeout or self._first_token,
+            first_token_timeout=(route.server.first_token_timeout or self._first_token) if data.stream else None,
             timeout=route.server.timeout or self._timeout,
         )
 

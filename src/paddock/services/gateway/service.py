@@ -95,14 +95,16 @@ class GatewayService:
         directory = self.directory
         aliases = [] if provider is not None else directory.aliases.items()
         found = [alias_item(name, target) for name, target in aliases if may_use(caller, name, name)]
+        items: dict[str, dict[str, Any]] = {}
         served = directory.served_files()
         for name, listing, place in directory.listed(caller):
             info = listing.models[place]
             # A file of the cache that a server runs is that server's model, not another one.
             twice = not listing.serves and info.details.get("model_id") in served
             if listing.name == provider or (provider is None and not twice):
-                found.append(model_item(name, listing.name, info))
-        return found
+                item = model_item(name, listing.name, info)
+                items[name] = {**item, **items[name]} if name in items else item  # stored under the name that serves it
+        return [*found, *items.values()]
 
     @hookimpl
     async def model_catalogue_get(self, ctx: Context, params: ModelPath) -> Reply:
