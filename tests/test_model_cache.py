@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yarl
 
+from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json, hookimpl
 from paddock.contracts.providers import ChatModel, Environment, TypeName
-from paddock.errors import ModelNotFound
+from paddock.errors import BadRequest, ModelNotFound
 from paddock.services.hosting import PluginHost
 from paddock.testing.chat import EchoModel
 from paddock.testing.hub import FakeHub
@@ -346,3 +347,27 @@ class TestFetchModel:
         async with running_server(tmp_path / "data", settings=settings) as server:
             await self.host(server).fetch_model(MODEL)
             assert len(hub.transfers()) == 2
+
+    async def test_where_only_gguf_will_do_nothing_else_is_fetched(self, tmp_path: Path, hub: FakeHub) -> None:
+        settings = {**hub.settings(), "models": {"auto_download": True}}
+        hub.add("org/gguf", GGUF)
+        async with running_server(tmp_path / "data", settings=settings) as server:
+            with pytest.raises(BadRequest, match="no GGUF"):
+                await self.host(server).fetch_model(MODEL, gguf=True)
+            assert hub.transfers() == []
+            await self.host(server).fetch_model("org/gguf", gguf=True)
+            assert len(hub.transfers()) == 1
+
+    async def test_the_first_request_of_a_model_fetches_it_if_the_settings_say_so(
+        self, tmp_path: Path, hub: FakeHub
+    ) -> None:
+        hub.add("org/text", {"model.onnx": b"no graph", "config.json": b"{}"})
+        body = {"model": "onnx/org/text", "input": "x"}
+        for wanted in (False, True):
+            settings = {**hub.settings(), "models": {"auto_download": wanted}}
+            async with running_server(tmp_path / "data", settings=settings) as server:
+                reply = await server.ask("POST", "/v1/embeddings", body)
+                message = reply.json()["error"]["message"]
+                assert ("paddock models download org/text" in message) is not wanted
+                assert (hub.requests != []) is wanted
+        assert HubCache(tmp_path / "data" / "models" / "hub").holds("org/text")

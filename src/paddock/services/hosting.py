@@ -11,6 +11,7 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Embedder, Progress, Records
+from paddock.errors import BadRequest
 from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.storage import Connection
@@ -98,15 +99,17 @@ class PluginHost:
         """See `Host.embedder`."""
         return self._core.plugins.embedders.get(type_name)
 
-    async def fetch_model(self, model: str) -> None:
+    async def fetch_model(self, model: str, *, gguf: bool = False) -> None:
         """See `Host.fetch_model`."""
         settings = self._core.settings
         cache = HubCache(settings.hub_cache)
-        if await asyncio.to_thread(cache.holds, model):
+        if await asyncio.to_thread(cache.gguf if gguf else cache.holds, model):
             return
         source = self._core.plugins.model_sources.get("universal")
         if source is None or not settings.models.auto_download:
             raise await asyncio.to_thread(cache.missing, model)
+        if gguf and not await source.quantizations(cache.resolve(model).repo):
+            raise BadRequest(f"{model} has no GGUF file: nothing else can be run by llama-server")
         pull = cast("AsyncGenerator[Progress, None]", source.pull(model))
         async with aclosing(pull):
             async for _ in pull:

@@ -48,7 +48,7 @@ class MemoryHost:
         self.events: list[dict[str, Any]] = []
         self.fetched: list[str] = []
 
-    async def fetch_model(self, model: str) -> None:
+    async def fetch_model(self, model: str, *, gguf: bool = False) -> None:  # noqa: ARG002  as the real one
         """Keep the name in `fetched`."""
         self.fetched.append(model)
 

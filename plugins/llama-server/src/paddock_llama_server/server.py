@@ -7,14 +7,17 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
+from paddock.builtin.hub_cache import HubCache
+from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, TypeName
 from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
-from paddock.errors import BadRequest, Conflict, PaddockError
+from paddock.errors import BadName, BadRequest, Conflict, ModelNotFound, PaddockError
 from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.files import ModelFile
 from paddock_llama_server.manager import Manager
@@ -40,6 +43,7 @@ class LlamaServer(ModelServer):
     def __init__(self, env: Environment, manager: Manager) -> None:
         self._http: HttpClient = env.http
         self._host = env.host
+        self._cache = HubCache(env.hub_cache)
         self.manager = manager
         self._draining: set[asyncio.Future[None]] = set()
 
@@ -102,7 +106,7 @@ class LlamaServer(ModelServer):
         if self.manager.has(name):
             self._check_options(name, options or {})
             return name, inner if slash else None
-        path = await asyncio.to_thread(self.manager.files.find, model, closed=self._host.closed)
+        path = await self._file(model)
         name = instance_name(model)
         wanted = {"model": str(path), **(options or {})}
         if not self.manager.has(name):
@@ -110,6 +114,19 @@ class LlamaServer(ModelServer):
                 await self.manager.create(name, Spec(options=wanted, managed=True), start=False)
         await self._adapt(name, wanted)
         return name, None
+
+    async def _file(self, model: str) -> Path:
+        """A model's file; one of the hub that is not cached is fetched if the setting ``models.auto_download`` says so."""
+        try:
+            return await asyncio.to_thread(self.manager.files.find, model, closed=self._host.closed)
+        except ModelNotFound:
+            if not is_repository(model):
+                raise
+        await self._host.fetch_model(model, gguf=True)
+        found = await asyncio.to_thread(self._cache.gguf, model)
+        if found is None:  # deleted in the same moment
+            raise self._cache.missing(model)
+        return found
 
     def _check_options(self, name: str, options: Mapping[str, Json]) -> None:
         own = self.manager.get(name).spec.options
@@ -138,6 +155,13 @@ class LlamaServer(ModelServer):
         if failed:
             return Health(status="degraded", message=f"{status}; failed: {', '.join(failed)}", details=details)
         return Health(message=status, details=details)
+
+
+def is_repository(model: str) -> bool:
+    """Whether this may be a model of a hub, ``org/name`` or ``org/name:QUANT``."""
+    with suppress(BadName):
+        return "/" in parse_model(model).repo
+    return False
 
 
 def instance_name(model: str) -> str:

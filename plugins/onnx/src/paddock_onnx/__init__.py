@@ -39,7 +39,8 @@ class OnnxPlugin:
 
         found = self._shared.get(env.host)
         if found is None:
-            found = Residency(HubCache(env.hub_cache), env.settings or OnnxSettings())
+            fetch = env.host.fetch_model
+            found = Residency(HubCache(env.hub_cache), env.settings or OnnxSettings(), fetch=fetch)
             self._shared[env.host] = found
         return found
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from paddock.builtin.hub_cache import HubCache
-from paddock.errors import BadRequest, ProviderUnavailable, ValidationFailed
+from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable, ValidationFailed
 from paddock_onnx.cache import CachedGraph, find_graph
 from paddock_onnx.model import MIB, Loader, Model, measured
 from paddock_onnx.settings import OnnxSettings
 
+Fetch = Callable[[str], Awaitable[None]]  # has a model in the cache, or raises ModelNotFound
 PATIENCE = 120.0  # seconds that a model waits for room
 
 
@@ -39,14 +40,27 @@ def _seen(loading: asyncio.Task[Model]) -> None:
 class Residency:
     """Hands out loaded models. For one event loop."""
 
-    def __init__(self, cache: HubCache, settings: OnnxSettings, load: Loader = Model.load) -> None:
+    def __init__(
+        self, cache: HubCache, settings: OnnxSettings, load: Loader = Model.load, fetch: Fetch | None = None
+    ) -> None:
         self.cache = cache
         self._settings = settings
         self._room = settings.memory_mb * MIB
         self._load_model = load
+        self._fetch = fetch
         self._entries: dict[CachedGraph, _Entry] = {}
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
+
+    async def _find(self, model: str) -> CachedGraph:
+        """A model's graph; what is not cached is fetched if the setting ``models.auto_download`` says so."""
+        try:
+            return await asyncio.to_thread(find_graph, self.cache, model)
+        except ModelNotFound:
+            if self._fetch is None:
+                raise
+        await self._fetch(model.partition(":")[0])
+        return await asyncio.to_thread(find_graph, self.cache, model)
 
     @asynccontextmanager
     async def using(self, model: str) -> AsyncIterator[Model]:
@@ -54,7 +68,7 @@ class Residency:
 
         Raises BadName, ModelNotFound, BadRequest (no ONNX file, or damaged ones), ProviderUnavailable (no room).
         """
-        found = await asyncio.to_thread(find_graph, self.cache, model)
+        found = await self._find(model)
         entry = self._entries.get(found)
         if entry is None:
             entry = self._entries[found] = _Entry(found)

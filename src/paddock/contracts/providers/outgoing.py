@@ -122,9 +122,11 @@ class Host(Protocol):
     def embedder(self, type_name: str) -> Embedder | None:
         """The embedder of any loaded plugin that answers to this type name, or None."""
 
-    async def fetch_model(self, model: str) -> None:
+    async def fetch_model(self, model: str, *, gguf: bool = False) -> None:
         """Have a model (``org/name``, ``org/name:QUANT``) in the cache: fetch it if it is not there and the setting
-        ``models.auto_download`` is on. Raises ModelNotFound with the command that fetches it, and as `ModelSource.pull`."""
+        ``models.auto_download`` is on. With `gguf` nothing but a GGUF file will do.
+
+        Raises ModelNotFound with the command that fetches it, BadRequest (no GGUF file), and as `ModelSource.pull`."""
 
     def log(self, event: str, /, level: str = "info", **fields: object) -> None:
         """Write a line to the server's log. Never blocks."""
