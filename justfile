@@ -60,6 +60,11 @@ cranfield folder:
     uv run --group test python tests/benchmarks/cranfield.py "$1"
     uv run --group test python tests/benchmarks/cranfield_http.py "$1"
 
+# OCR on a folder of pictures with their texts
+[group('measure')]
+bench-ocr folder:
+    uv run --group test python tests/benchmarks/ocr.py "$1"
+
 # 100,000 chunks made of Cranfield's sentences: the store alone, and queries through HTTP
 [group('measure')]
 bench-queries folder:

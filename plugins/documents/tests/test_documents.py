@@ -12,12 +12,16 @@ from paddock_documents.samples.rich import BODY, RICH_DOCX, RICH_MAIL, RICH_PDF,
 from paddock.contracts.providers import Parser
 from paddock.testing.parser import Option, ParserSuite, Sample
 
+# A page with a text layer, and one that has next to none: a scan with its number printed on it.
+STAMPED = Sample("s.pdf", pdf([["The first page is made of letters."], ["Page 2"]]), ("made of letters",))
+
 
 class TestPDF(ParserSuite):
     samples: ClassVar[Mapping[str, Sample]] = {
         "short": Sample(
             "b.pdf", pdf([["One is first. Two words here.", f"Three of page {at}. Four."] for at in range(9)])
         ),
+        "stamped": STAMPED,
         "rich": Sample("a.pdf", RICH_PDF, ("Größe", "number 1 of this", "end of page two", "Cologne")),
     }
     options: ClassVar[Sequence[Option]] = (
@@ -34,6 +38,10 @@ class TestPDF(ParserSuite):
             Option(name, True, "rich")
             for name in ("extract_annotations", "extract_links", "extract_outlines", "extract_xmp_metadata")
         ),
+        Option("ocr", "auto", "stamped"),
+        Option("ocr", "always", "short"),
+        Option("ocr_languages", ["de", "fr"], "short", {"ocr": "always"}),
+        Option("ocr_languages", ["de"], warns=True),
         Option("extract_form_fields", True, warns=True),
         Option("extract_images", True, warns=True),
         Option("fallback_strategies", ["direct_pymupdf"], warns=True),
@@ -132,6 +140,7 @@ class TestDocument(ParserSuite):
     samples: ClassVar[Mapping[str, Sample]] = {
         "pdf": TestPDF.samples["rich"],
         "short": TestPDF.samples["short"],
+        "stamped": STAMPED,
         "docx": TestDocx.samples["rich"],
         "xlsx": TestExcel.samples["rich"],
         "mail": TestMsg.samples["mail"],
@@ -165,6 +174,10 @@ class TestDocument(ParserSuite):
         *(Option("chunk_strategy", name, "docx") for name in ("sections", "headings")),
         Option("chunk_strategy", "email_sections", "mail"),
         Option("chunk_strategy", "sentences", "short", SPLIT),
+        Option("ocr", "auto", "stamped"),
+        Option("ocr", "always", "short"),
+        Option("ocr_languages", ["de", "fr"], "short", {"ocr": "always"}),
+        Option("ocr_languages", ["de"], warns=True),
         Option("rows_per_chunk", 5, "xlsx"),
         *(Option(name, False, "pdf") for name in ("extract_metadata", "extract_tables", "extract_links")),
         Option("include_attachments", False, "mail"),

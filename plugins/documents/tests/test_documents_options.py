@@ -11,6 +11,7 @@ import pytest
 from paddock.contracts.providers import Parser
 from paddock.errors import ValidationFailed
 
+OCR = {"ocr": "never", "ocr_languages": ["en"]}  # ours, beside the documented ones
 NA = ["", "NA", "N/A", "null", "None"]
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "PDFParser_PyPDF2": {
@@ -28,6 +29,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "extract_xmp_metadata": False,
         "clean_text": True,
         "combine_pages": False,
+        **OCR,
     },
     "PDFParser_LlamaIndex": {
         "chunk_size": 1000,
@@ -37,6 +39,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "extract_images": False,
         "extract_tables": True,
         "fallback_strategies": ["llama_pdf_reader", "llama_pymupdf_reader", "direct_pymupdf", "pypdf2_fallback"],
+        **OCR,
     },
     "ExcelParser_OpenPyXL": {
         "chunk_size": 1000,

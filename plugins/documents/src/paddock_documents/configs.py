@@ -12,12 +12,17 @@ RowSize = Annotated[int, msgspec.Meta(ge=100, le=1_000_000, description="rows of
 SkipRows = int | list[int] | None
 Sheets = list[str | int] | None
 
+Ocr = Literal["never", "auto", "always"]
+Languages = tuple[str, ...]
+
 NA_VALUES = ("", "NA", "N/A", "null", "None")
 PDF_FALLBACKS = ("llama_pdf_reader", "llama_pymupdf_reader", "direct_pymupdf", "pypdf2_fallback")
 
 
 class DocumentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of DocumentParser. `rows_per_chunk` counts for spreadsheets, in place of size, overlap and strategy."""
+    """Options of DocumentParser. `rows_per_chunk` counts for spreadsheets, in place of size, overlap and strategy. `ocr` auto
+    reads the pages of PDFs that have no text layer by OCR, always reads all of them so; `ocr_languages` are codes of ISO 639-1.
+    """
 
     chunk_size: ChunkSize = 1000
     chunk_overlap: ChunkOverlap = 100
@@ -38,10 +43,12 @@ class DocumentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extract_tables: bool = True
     extract_links: bool = True
     include_attachments: bool = True
+    ocr: Ocr = "never"
+    ocr_languages: Languages = ("en",)
 
 
 class PdfPyPDF2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of PDFParser_PyPDF2."""
+    """Options of PDFParser_PyPDF2; `ocr` as for DocumentParser."""
 
     chunk_size: ChunkSize = 1000
     chunk_overlap: ChunkOverlap = 100
@@ -57,10 +64,12 @@ class PdfPyPDF2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extract_xmp_metadata: bool = False
     clean_text: bool = True
     combine_pages: bool = False
+    ocr: Ocr = "never"
+    ocr_languages: Languages = ("en",)
 
 
 class PdfLlamaIndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of PDFParser_LlamaIndex."""
+    """Options of PDFParser_LlamaIndex; `ocr` as for DocumentParser."""
 
     chunk_size: ChunkSize = 1000
     chunk_overlap: ChunkOverlap = 100
@@ -69,6 +78,8 @@ class PdfLlamaIndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     extract_images: bool = False
     extract_tables: bool = True
     fallback_strategies: tuple[str, ...] = PDF_FALLBACKS
+    ocr: Ocr = "never"
+    ocr_languages: Languages = ("en",)
 
 
 class DocxPythonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

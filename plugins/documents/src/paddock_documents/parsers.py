@@ -17,6 +17,7 @@ from paddock_documents.formats import Family, endings, mimes, recognise
 from paddock_documents.mail import MailWishes, message
 from paddock_documents.prose import PageStyle, Wanted, flowing, mark_headings, paged
 from paddock_documents.readers import Readers
+from paddock_documents.scans import note_scans, read_scans
 from paddock_documents.sheets import SheetWishes, tabular
 from paddock_documents.wire import Extracted, Request
 
@@ -79,6 +80,8 @@ class ReadingParser(Parser):
             for name, reason in _IDLE.items()
             if hasattr(config, name) and getattr(config, name) != getattr(fresh, name)
         ]
+        if getattr(config, "ocr", "") == "never" and config.ocr_languages != fresh.ocr_languages:
+            found.append("ocr_languages: has no effect with ocr never")
         whole = "combine_pages" if getattr(config, "combine_pages", False) else None
         whole = "chunk_strategy full" if getattr(config, "chunk_strategy", "") == "full" else whole
         if whole:
@@ -101,6 +104,7 @@ class DocumentParser(ReadingParser):
         mime, family = recognise(source, self.families, self.usual)
         structure = config.chunk_strategy in ("sections", "headings")
         found = self.read(source, mime, structure=structure, annotations=config.extract_links)
+        scans = read_scans(found, source, config.ocr, config.ocr_languages) if family == "pdf" else []
         document = self._document(found, family, config)
         if structure and not document.sections and family in ("pdf", "slides"):
             mark_headings(document, found)
@@ -108,6 +112,7 @@ class DocumentParser(ReadingParser):
             document.metadata |= found.facts
         if config.extract_links and found.links:
             document.metadata["links"] = list[Json](found.links)
+        note_scans(document, scans)
         return document
 
     def _document(self, found: Extracted, family: Family, config: configs.DocumentConfig) -> Document:
@@ -140,6 +145,7 @@ class PDFParser(ReadingParser):
         mime, _ = recognise(source, self.families, self.usual)
         notes, xmp = getattr(config, "extract_annotations", False), getattr(config, "extract_xmp_metadata", False)
         found = self.read(source, mime, annotations=notes or getattr(config, "extract_links", False), xmp=xmp)
+        scans = read_scans(found, source, config.ocr, config.ocr_languages)
         style = PageStyle(
             clean=getattr(config, "clean_text", True),
             layout=getattr(config, "preserve_layout", True),
@@ -148,6 +154,7 @@ class PDFParser(ReadingParser):
         )
         document = paged(found, style, tables=getattr(config, "extract_tables", True))
         document.metadata = self._metadata(found, config)
+        note_scans(document, scans)
         if xmp and not found.xmp:
             document.warnings.append("the file has no XMP packet that is stored readably")
         return document

@@ -13,8 +13,7 @@ from paddock_documents.text import join_pages, reflow, row_line, tidy
 from paddock_documents.wire import Block, Extracted, PageText
 
 NO_TEXT = (
-    "the file has no text layer: it is a scan, or empty; no installed plugin reads scans, so run it through an OCR "
-    "program and upload the result"
+    "the file has no text layer: it is a scan, or empty; with ocr: auto in the parser's options, OCR reads its pages"
 )
 MISSING = 0.8  # of the words: below it the pieces are not the whole document
 

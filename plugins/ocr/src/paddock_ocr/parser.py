@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 
+from paddock.builtin.parsers.reading import check_overlap
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Document, Page, Parser, Reading, Source, TypeName
 from paddock.errors import ProviderUnavailable, ValidationFailed
@@ -26,6 +28,10 @@ class ImageParser(Parser):
     types = (TypeName("ImageParser", ImageConfig),)
     extensions = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"})
     mime_types = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"})
+
+    def warn(self, type_name: str, config: ImageConfig) -> Iterable[str]:  # noqa: ARG002  the contract's signature
+        check_overlap(config)
+        return ()
 
     def parse(self, source: Source, config: ImageConfig) -> Document:
         if source.ocr is None:
