@@ -70,3 +70,13 @@ bench-ocr folder:
 bench-queries folder:
     uv run --group test python tests/benchmarks/store_100k.py --corpus "$1" --dimension 512
     uv run --group test python tests/benchmarks/query.py "$1"
+
+# Few-shot classifiers on a folder with banking77, beside plain logistic regression
+[group('measure')]
+classifier folder *args:
+    uv run --group test python tests/benchmarks/classifier.py "$@"
+
+# Anomaly detectors on a folder of labelled tables, beside scikit-learn's defaults
+[group('measure')]
+anomaly folder *args:
+    uv run --group test python tests/benchmarks/anomaly.py "$@"

@@ -32,6 +32,7 @@ from paddock.errors import (
     Forbidden,
     ModelNotFound,
     ProviderUnavailable,
+    RateLimited,
     TooLarge,
     ValidationFailed,
 )
@@ -40,14 +41,15 @@ Backend = Literal["isolation_forest", "one_class_svm", "local_outlier_factor", "
 Encoder = Literal["numeric", "hash", "label", "onehot", "binary", "frequency"]
 Normalization = Literal["standardization", "zscore", "raw"]
 Row = list[float] | dict[str, Json]
-_FIT = (BadName, BadRequest, TooLarge, ValidationFailed, ProviderUnavailable)
+_FIT = (BadName, BadRequest, TooLarge, ValidationFailed, RateLimited, ProviderUnavailable)
 _USE = (BadName, BadRequest, Forbidden, ModelNotFound, TooLarge, ValidationFailed, ProviderUnavailable)
 
 
 class AnomalyFit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to learn from: two rows or more.
 
-    `epochs` (100) and `batch_size` (32) are the autoencoder's, and refused for another backend.
+    `epochs` (100 at most; fewer when nothing more is learnt) and `batch_size` (32) are the autoencoder's, and refused for
+    another backend.
     """
 
     model: Name = "default"

@@ -26,6 +26,7 @@ from paddock.errors import (
     Forbidden,
     ModelNotFound,
     ProviderUnavailable,
+    RateLimited,
     TooLarge,
     UpstreamError,
     UpstreamTimeout,
@@ -42,6 +43,7 @@ _EMBEDS = (
     ProviderUnavailable,
     UpstreamTimeout,
 )
+_FIT = (*_EMBEDS, RateLimited)
 _USE = (*_EMBEDS, Forbidden, Conflict)
 _KEEP = (BadName, Forbidden, ModelNotFound, ProviderUnavailable)
 
@@ -200,7 +202,7 @@ class ClassifierDeleted(msgspec.Struct, kw_only=True):
     status: Literal["deleted"] = "deleted"
 
 
-@endpoint("POST", "/v1/classifier/fit", access="write", tags=("ml",), raises=_EMBEDS)
+@endpoint("POST", "/v1/classifier/fit", access="write", tags=("ml",), raises=_FIT)
 def classifier_fit(ctx: Context, data: ClassifierFit) -> Awaitable[ClassifierFitted]:
     """Learn and save a classifier under exactly this name, replacing what has it. A long fit that the end of the server
     cuts short is done at the next start."""
@@ -231,7 +233,7 @@ def classifier_delete(ctx: Context, params: ClassifierPath) -> Awaitable[Classif
     """Delete a model."""
 
 
-@endpoint("POST", "/v1/ml/classifier/fit", access="write", tags=("ml",), raises=_EMBEDS)
+@endpoint("POST", "/v1/ml/classifier/fit", access="write", tags=("ml",), raises=_FIT)
 def ml_classifier_fit(ctx: Context, data: ClassifierFitVersioned) -> Awaitable[ClassifierFittedVersioned]:
     """Learn and save a classifier as a new version, or with `overwrite` under its own name. A name for new versions has 48
     characters at most and does not end in ``-latest``."""

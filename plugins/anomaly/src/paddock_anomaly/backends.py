@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SEED = 42
 TREES = 200
 NEIGHBOURS = 50
+PATIENCE = 10  # epochs
+LEAST_FALL = 1e-4
 OPSET = {"": 18, "ai.onnx.ml": 3}
 SAMPLED: frozenset[Backend] = frozenset({"one_class_svm", "local_outlier_factor"})
 
@@ -35,7 +37,7 @@ class Learnt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fit may choose. `stopped` is asked between epochs."""
+    """What a fit may choose; `epochs` at most. `stopped` is asked between them."""
 
     contamination: float
     epochs: int = 100
@@ -90,12 +92,21 @@ def _autoencoder(rows: Matrix, options: Options) -> Learnt:
         batch_size=min(options.batch_size, len(rows)),
         random_state=SEED,
     )
-    target = rows if columns > 1 else rows.ravel()
+    _train(model, rows, rows if columns > 1 else rows.ravel(), options)
+    return Learnt(graph=_converted(model, columns))
+
+
+def _train(model: Any, rows: Matrix, target: Any, options: Options) -> None:
+    """Epoch by epoch, until the loss has not fallen for `PATIENCE` of them. Raises ProviderUnavailable when stopped."""
+    best, since = float("inf"), 0
     for _ in range(options.epochs):
         if options.stopped():
             raise ProviderUnavailable("the server is stopping: fit again when it is back")
         model.partial_fit(rows, target)
-    return Learnt(graph=_converted(model, columns))
+        since = since + 1 if model.loss_ > best - LEAST_FALL else 0
+        best = min(best, model.loss_)
+        if since >= PATIENCE:
+            return
 
 
 _LEARNERS: dict[Backend, Callable[[Matrix, Options], Learnt]] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from paddock.builtin.trained import Found, Key, base_name, is_version
+from paddock.builtin.trained import Found, Key, base_name, choices, is_version
 from paddock.contracts.anomaly import (
     AnomalyFit,
     AnomalyFitted,
@@ -155,5 +154,4 @@ def missing(name: str, backend: Backend | None, keys: Sequence[Key]) -> str:
     versions = [key[0] for key in keys if base_name(key[0]) == name]
     if versions:
         return f"{text}; its newest version is {max(versions)}, which {name[:64]}-latest under /v1/ml stands for"
-    near = difflib.get_close_matches(name, {key[0] for key in keys}, 3)
-    return f"{text}; " + (f"near names: {', '.join(near)}" if near else "fit one first, or see the list of models")
+    return f"{text}; {choices(name, sorted({key[0] for key in keys}))}"

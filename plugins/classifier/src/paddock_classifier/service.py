@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from paddock.builtin.trained import (
     Key,
     ModelFiles,
     base_name,
+    choices,
     is_version,
     new_version,
     newest,
@@ -334,5 +334,4 @@ def missing(name: str, names: Sequence[str]) -> str:
     versions = [one for one in names if base_name(one) == name]
     if versions:
         return f"{text}; its newest version is {max(versions)}, which {name[:64]}-latest under /v1/ml stands for"
-    near = difflib.get_close_matches(name, names, 3)
-    return f"{text}; " + (f"near names: {', '.join(near)}" if near else "fit one first, or see the list of models")
+    return f"{text}; {choices(name, names)}"

@@ -8,6 +8,7 @@ All functions block: call them in a thread.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ import msgspec
 from paddock.contracts.base import Json
 from paddock.errors import ModelNotFound, ProviderUnavailable
 from paddock.storage import inside, replace_file
+from paddock.storage.files import fsync_folder
+from paddock.storage.paths import NAME
 
 Key = tuple[str, ...]
 _NOTE = "model.json"
@@ -58,6 +61,7 @@ class ModelFiles:
     def __init__(self, root: Path, depth: int = 1) -> None:
         self.root = root
         self._depth = depth
+        self._changing = threading.Lock()  # a deletion must not meet the two halves of a write
 
     def path(self, key: Key) -> Path:
         """The model's folder, there or not. Raises BadName."""
@@ -77,23 +81,28 @@ class ModelFiles:
             facts=facts,
         )
         try:
-            replace_file(folder / saved.graph, graph)
-            replace_file(folder / _NOTE, msgspec.json.encode(saved))
-            _tidy(folder, keep=saved.graph)
+            with self._changing:
+                replace_file(folder / saved.graph, graph)
+                replace_file(folder / _NOTE, msgspec.json.encode(saved))
+                _tidy(folder, keep=saved.graph)
+                for parent in folder.parents[: len(key)]:
+                    fsync_folder(parent)
         except OSError as error:
-            raise ProviderUnavailable(f"the model {'/'.join(key)} can't be saved ({error.strerror})") from error
+            raise unsaved(key, error) from error
         return folder
 
     def describe(self, key: Key, description: str | None) -> Saved:
         """Set the description unless it is None. Raises ModelNotFound, Damaged, ProviderUnavailable."""
-        saved = self.note(key)
-        if description is not None and description != saved.description:
+        with self._changing:
+            saved = self.note(key)
+            if description is None or description == saved.description:
+                return saved
             saved.description, saved.modified = description, time.time()
             try:
                 replace_file(self.path(key) / _NOTE, msgspec.json.encode(saved))
             except OSError as error:
-                raise ProviderUnavailable(f"the model {'/'.join(key)} can't be saved ({error.strerror})") from error
-        return saved
+                raise unsaved(key, error) from error
+            return saved
 
     def note(self, key: Key) -> Saved:
         """The model's JSON. Raises ModelNotFound, Damaged."""
@@ -130,12 +139,13 @@ class ModelFiles:
         """Delete a model, a damaged one too. Raises ModelNotFound, ProviderUnavailable."""
         folder = self.path(key)
         try:
-            (folder / _NOTE).unlink()
-            _tidy(folder)
-            for parent in (folder, *folder.parents)[: len(key)]:
-                if any(parent.iterdir()):
-                    break
-                parent.rmdir()
+            with self._changing:
+                (folder / _NOTE).unlink()
+                _tidy(folder)
+                for parent in (folder, *folder.parents)[: len(key)]:
+                    if any(parent.iterdir()):
+                        break
+                    parent.rmdir()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelNotFound(f"no model {'/'.join(key)} is saved") from error
         except OSError as error:
@@ -152,7 +162,7 @@ class ModelFiles:
             return
         if folder.is_dir():
             for child in folder.iterdir():
-                if not child.is_symlink():
+                if NAME.fullmatch(child.name) and not child.is_symlink():  # what else lies there is none of ours
                     yield from self._walk(child, (*key, child.name))
 
     def all(self) -> list[Found]:
@@ -169,6 +179,13 @@ class ModelFiles:
             error = failure.message
         sizes = [file.stat().st_size for file in folder.glob("*") if file.is_file()]
         return Found(key=key, path=folder, size=sum(sizes), saved=saved, error=error)
+
+
+def unsaved(key: Key, error: OSError) -> ProviderUnavailable:
+    """The disk's failure as an error that a caller may see."""
+    return ProviderUnavailable(
+        f"the model {'/'.join(key)} can't be saved ({error.strerror}): free some space, try again"
+    )
 
 
 def _read(path: Path, limit: int) -> bytes:

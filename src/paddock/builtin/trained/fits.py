@@ -13,10 +13,11 @@ import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Host
-from paddock.errors import PaddockError
+from paddock.errors import PaddockError, RateLimited
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
+WAITING = 16  # fits that may wait for their turn; each holds its data in memory
 ATTEMPTS = 3  # a fit that ends the server this often is given up
 _KIND = "fit"
 
@@ -34,19 +35,28 @@ class Fits(Generic[R, T]):
         self._request = request
         self._run = run
         self._turn = asyncio.Semaphore(1)
+        self._waiting = 0
         self._resuming: asyncio.Future[None] | None = None
 
     async def run(self, request: R, *, durable: bool) -> T:
-        """Fit and return the outcome. A durable fit is on disk before it begins. Raises what `run` raises."""
+        """Fit and return the outcome. A durable fit is on disk before it begins. Raises what `run` raises, and RateLimited
+        when many wait already."""
+        if self._waiting >= WAITING:
+            raise RateLimited(f"{WAITING} fits are waiting already: fit again when some are done", retry_after=10)
         if not durable:
             return await self._in_turn(request)
         name = secrets.token_hex(8)
         await self._host.records.put(_KIND, name, msgspec.to_builtins(_Noted(msgspec.to_builtins(request))))
+        self._host.log("fit_noted")
         return await self._noted(name, request)
 
     async def _in_turn(self, request: R) -> T:
-        async with self._turn:
-            return await self._run(request)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._run(request)
+        finally:
+            self._waiting -= 1
 
     async def _noted(self, name: str, request: R) -> T:
         """Run, and take the note back unless the server ends in between."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from paddock.errors import BadName
@@ -53,3 +54,12 @@ def newest(name: str, known: Iterable[str]) -> str:
     if versions:
         return max(versions)  # the stamps sort as they were made
     return wanted if wanted in names else name
+
+
+def choices(name: str, known: Sequence[str]) -> str:
+    """The end of the sentence about a model that is not there: near names, else some of those that are."""
+    near = difflib.get_close_matches(name, known, 3)
+    if near:
+        return f"near names: {', '.join(near)}"
+    more = "" if len(known) <= 5 else f" and {len(known) - 5} more"
+    return f"there are {', '.join(known[:5])}{more}" if known else "none is saved: fit one first"
