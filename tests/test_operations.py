@@ -36,6 +36,15 @@ UNLIMITED = {"requests_per_minute": 0, "expensive_per_minute": 0}
 SECRETS: dict[str, Any] = {
     "auth": {"management_keys": ["m-secret"], "inference_keys": ["i-secret"], "admin_password": "p-secret"},
     "openai": {"api_key": "o-secret", "base_url": "https://example.com/v1"},
+    "gateway": {
+        "upstreams": {
+            "up": {
+                "base_url": "https://example.com/v1",
+                "api_key": "g-secret",
+                "headers": {"X-Auth-Token": "h-secret"},
+            }
+        }
+    },
     "rate_limit": UNLIMITED,
 }
 

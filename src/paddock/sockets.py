@@ -14,12 +14,12 @@ FIRST_MESSAGE = 5.0  # seconds that a client has to say who it is
 
 
 async def late_caller(
-    keeper: Gatekeeper, endpoint: Endpoint, scope: Any, session: WebSocketSession
+    keeper: Gatekeeper, endpoint: Endpoint, scope: Any, session: WebSocketSession, patience: float = FIRST_MESSAGE
 ) -> tuple[Caller | None, str | None]:
     """Who opens a websocket whose contract takes a late credential (None when its headers decide), and the subprotocol to
     accept.
 
-    A client without a credential is accepted, and has `FIRST_MESSAGE` seconds to send one. Raises as `Gatekeeper.check`.
+    A client without a credential is accepted, and has `patience` seconds to send one. Raises as `Gatekeeper.check`.
     """
     if not endpoint.late_credential:
         return None, None
@@ -30,15 +30,17 @@ async def late_caller(
     if token is not None:
         return keeper.check(endpoint, token, scope["path_params"]), protocol
     await session.accept(protocol)
-    token = await _first_token(session)
+    token = await _first_token(session, patience)
     if token is None:
-        raise Unauthenticated('a key is needed: send {"type": "auth", "token": "…"} first, within 5 seconds')
+        raise Unauthenticated(
+            f'a key is needed: send {{"type": "auth", "token": "…"}} first, within {patience:g} seconds'
+        )
     return keeper.check(endpoint, token, scope["path_params"]), protocol
 
 
-async def _first_token(session: WebSocketSession) -> str | None:
+async def _first_token(session: WebSocketSession, patience: float) -> str | None:
     try:
-        async with asyncio.timeout(FIRST_MESSAGE):
+        async with asyncio.timeout(patience):
             return first_message_token(await session.receive())
     except TimeoutError:
         return None

@@ -7,15 +7,18 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
 
-from paddock.access import check_bind
+from paddock.access import Gatekeeper, check_bind
 from paddock.contracts.base import Endpoint, endpoints_of
-from paddock.errors import ValidationFailed
+from paddock.errors import Unauthenticated, ValidationFailed
+from paddock.proxying import WebSocketSession
 from paddock.services import CONTRACTS
+from paddock.settings import Auth
+from paddock.sockets import late_caller
 from paddock.testing.server import Answered, running_server
 from tests.security import keyed as keyed_contracts
 from tests.security.conftest import Target
@@ -269,6 +272,16 @@ async def test_two_first_keys_at_once_are_one_after_the_other(tmp_path: Path) ->
         assert {reply.status for reply in replies} <= {201, 400, 401}
 
 
+async def test_two_managers_who_revoke_each_other_at_once_leave_one(tmp_path: Path) -> None:
+    async with keyed_server(tmp_path / "data", auth={}) as keyed:
+        one = await keyed.make(by=None, kind="management")
+        other = await keyed.make(by=one["key"], kind="management")
+        pairs = ((one, other), (other, one))
+        await asyncio.gather(*(keyed.ask(by["key"], "DELETE", f"{KEYS}/{key['id']}") for by, key in pairs))
+        statuses = [(await keyed.ask(key["key"], "GET", "/info")).status for key in (one, other)]
+        assert sorted(statuses) == [200, 401]
+
+
 async def test_keys_outlive_a_restart_and_so_does_their_end(tmp_path: Path) -> None:
     async with keyed_server(tmp_path / "data") as keyed:
         kept, revoked = await keyed.make(name="kept"), await keyed.make(name="revoked")
@@ -442,6 +455,27 @@ async def test_a_wrong_first_message_closes_the_websocket(keyed: Keyed, first: s
     assert await refused(keyed.socket("/k/late", "wrong")) == 403
     assert await refused(keyed.socket("/k/late", protocols=["bearer.wrong"])) == 403
     assert not keyed.waiting.ended.is_set()
+
+
+async def test_a_client_that_never_says_who_it_is_is_not_waited_for() -> None:
+    class Silent:
+        """A client that connects and says nothing."""
+
+        scope: ClassVar = {"path": "/k/late", "query_string": b""}
+        accepted = False
+
+        async def accept(self, **_: Any) -> None:
+            self.accepted = True
+
+        async def receive(self) -> Any:
+            await asyncio.Event().wait()
+
+    client: Any = Silent()
+    item = next(one for one in SOCKETS if one.path == "/k/late")
+    scope: Any = {"paddock.headers": {}, "path_params": {}}
+    with pytest.raises(Unauthenticated, match=r"within 0\.05 seconds"):
+        await late_caller(Gatekeeper(Auth(management_keys=(MANAGE,))), item, scope, WebSocketSession(client), 0.05)
+    assert client.accepted
 
 
 async def test_a_websocket_needs_no_credential_where_nobody_does(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def auth_login(ctx: Context, data: Login) -> Awaitable[Token]:
 
 @endpoint("POST", "/api/auth/refresh", access="open", api="llamactl-old", raises=(Unauthenticated,))
 def auth_refresh(ctx: Context, params: TokenHeaders) -> Awaitable[Token]:
-    """Give out a new token for one that is still valid."""
+    """Give out a new token for one that is still valid; the old one counts until its own end, or a logout with it."""
 
 
 @endpoint("POST", "/api/auth/logout", access="open", api="llamactl-old", raises=(Unauthenticated,))

@@ -77,7 +77,8 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     "POST", "/api/v1/auth/keys", access="manage", api="llamactl", status=201, raises=(BadRequest, ValidationFailed)
 )
 def key_create(ctx: Context, data: KeyCreate) -> Awaitable[NewKey]:
-    """Make a key and show it once. From then on every caller needs one, on the loopback too."""
+    """Make a key and show it once. From then on every caller needs one, on the loopback too; so the first must be a management
+    key: 400 for another while none admits."""
 
 
 @endpoint("GET", "/api/v1/auth/keys", access="manage", api="llamactl")
@@ -99,4 +100,5 @@ def key_get(ctx: Context, params: KeyPath) -> Awaitable[KeyInfo]:
     raises=(KeyNotFound, BadRequest),
 )
 def key_revoke(ctx: Context, params: KeyPath) -> Awaitable[None]:
-    """Revoke one key: it stops at once, on open streams and websockets too. 400 for a key of the settings."""
+    """Revoke one key: it stops at once, on open streams and websockets too. 400 for a key of the settings and for the last
+    management key, 404 for one that was revoked before."""
