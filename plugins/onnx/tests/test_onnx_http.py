@@ -8,7 +8,7 @@ import numpy as np
 import openai
 import pytest
 import pytest_asyncio
-from onnx_kit import SENTENCE, imported, overlap_reranker, put
+from onnx_kit import SENTENCE, WIDTH, imported, overlap_reranker, put
 
 from paddock.contracts.base import Json
 from paddock.testing.server import RunningServer, running_server
@@ -192,3 +192,40 @@ async def test_processing_with_a_model_that_is_not_there_names_the_command(serve
     state = (await server.ask("GET", f"{path}/tasks/{task}")).json()
     assert state["state"] == "FAILURE"
     assert "paddock models download org/none" in state["result"]["details"][0]["error"]
+
+
+async def changed(server: RunningServer, path: str, **more: Json) -> tuple[int, Json]:
+    """Give the database another embedder."""
+    other: Json = [{"name": "embeddings", "type": "HashingEmbedder", "config": {"dimension": 256}}]
+    reply = await server.ask("PATCH", f"{path}/rag/databases/main", {"embedding_strategies": other, **more})
+    return reply.status, reply.json()
+
+
+async def test_a_filled_database_gets_another_embedder_only_when_it_may_be_embedded_anew(
+    server: RunningServer,
+) -> None:
+    path = await project(server, EMBEDDERS[0])
+    await processed(server, path)
+    before = (await server.ask("GET", f"{path}/rag/stats?database=main")).json()
+    status, reply = await changed(server, path)
+    assert (status, "reembed: true" in reply["detail"]) == (409, True)
+    status, reply = await changed(server, path, reembed=True)
+    assert status == 200, reply
+    task = await finished(server, path, reply["task_id"])
+    assert task["result"]["processed_files"] == 3
+    after = (await server.ask("GET", f"{path}/rag/stats?database=main")).json()
+    assert after["chunk_count"] == before["chunk_count"]
+    assert (before["embedding_dimension"], after["embedding_dimension"]) == (WIDTH, 256)
+    body: Json = {"query": "milk", "database": "main", "retrieval_strategy": "semantic"}
+    found = (await server.ask("POST", f"{path}/rag/query", body)).json()
+    assert found["results"][0]["metadata"]["filename"] == "milk.txt"
+    config = (await server.ask("GET", path)).json()["project"]["config"]
+    assert "reembed" not in str(config)
+
+
+async def test_a_change_that_keeps_the_vectors_needs_no_task(server: RunningServer) -> None:
+    path = await project(server, EMBEDDERS[0])
+    await processed(server, path)
+    same: Json = [{"name": "embeddings", "type": "HuggingFaceEmbedder", "config": {"model_name": MINILM}}]
+    reply = await server.ask("PATCH", f"{path}/rag/databases/main", {"embedding_strategies": same, "reembed": True})
+    assert (reply.status, reply.json()["task_id"]) == (200, None)

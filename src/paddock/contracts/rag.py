@@ -153,7 +153,8 @@ class DatabaseCreated(msgspec.Struct, kw_only=True):
 
 class DatabaseUpdate(msgspec.Struct, kw_only=True):
     """The fields to change; `name` and `type` are immutable. An absent field stays as it is, a given one replaces the whole
-    of what stood there (`config` too)."""
+    of what stood there (`config` too). `reembed` lets a database that holds chunks change its embedder: they go, and its files
+    are processed anew as a task."""
 
     config: dict[str, Json] | msgspec.UnsetType = UNSET
     embedding_strategies: list[EmbeddingStrategyConfig] | msgspec.UnsetType = UNSET
@@ -162,6 +163,7 @@ class DatabaseUpdate(msgspec.Struct, kw_only=True):
     default_retrieval_strategy: str | msgspec.UnsetType | None = UNSET
     name: str | msgspec.UnsetType = UNSET
     type: str | msgspec.UnsetType = UNSET
+    reembed: bool = False
 
 
 class DatabaseDetail(msgspec.Struct, kw_only=True):

@@ -47,6 +47,7 @@ from paddock.services.preview import Preview
 from paddock.services.project_files import ProjectFiles
 from paddock.services.projects import Projects
 from paddock.services.rag import Rag
+from paddock.services.reembedding import Reembedding
 from paddock.services.retrieval import Retrieval
 from paddock.services.stores import Stores
 from paddock.services.system import SystemService
@@ -92,7 +93,8 @@ class Services:
         self.stores = Stores(core, self.files)
         self.tasks = TaskService(core, self.files)
         self.datasets = Datasets(core, self.files, self.stores, self.tasks, self.events)
-        self.keeper = DatabaseKeeper(core, self.stores, self.tasks)
+        reembedding = Reembedding(self.datasets.ingest, self.tasks)
+        self.keeper = DatabaseKeeper(core, self.stores, self.tasks, reembedding)
         self.retrieval = Retrieval(core, self.stores)
         self.chat = ChatService(core, self.files, self.retrieval, self.events)
         self.gateway = GatewayService(core, self.events)

@@ -8,6 +8,7 @@ from paddock.contracts.config import DatabaseConfig
 from paddock.contracts.providers import VectorStoreProvider
 from paddock.errors import Conflict, ProviderUnavailable
 from paddock.services.core import Core
+from paddock.services.reembedding import Reembedding
 from paddock.services.stores import Stores
 from paddock.services.tasks import Item, Outcome, Payload, Task, TaskHandler, TaskService
 
@@ -54,27 +55,39 @@ class RebuildHandler(TaskHandler):
 class DatabaseKeeper:
     """The `Keeper` of the database endpoints. Registers its task handler."""
 
-    def __init__(self, core: Core, stores: Stores, tasks: TaskService) -> None:
+    def __init__(self, core: Core, stores: Stores, tasks: TaskService, reembedding: Reembedding) -> None:
         self._core = core
         self._stores = stores
         self._tasks = tasks
+        self._reembedding = reembedding
         tasks.register(RebuildHandler(stores))
 
-    async def check_change(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> None:
-        """Raise Conflict when `new` can't serve what is stored: another store or another embedder."""
-        before, after = self._stores.bind(old), self._stores.bind(new)
-        same_space = before is None or (after is not None and before.fingerprint == after.fingerprint)
+    async def check_change(
+        self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig, *, reembed: bool
+    ) -> None:
+        """Raise Conflict when `new` can't serve what is stored: another store, or another embedder without `reembed`."""
         same_store = self._provider(old) is self._provider(new)
-        if (same_space and same_store) or not await self._stores.filled(namespace, project, old):
+        if same_store and (reembed or self._same_space(old, new)):
+            return
+        if not await self._stores.filled(namespace, project, old):
             return
         what = "another embedder" if same_store else "another store"
+        further = ", or send reembed: true to have that done as a task" if same_store else ""
         raise Conflict(
             f"database {old.name} holds chunks and can't be given {what}: remove the chunks of its datasets first (action "
-            "delete_dataset_chunks), and process them again afterwards"
+            f"delete_dataset_chunks), and process them again afterwards{further}"
         )
 
+    def _same_space(self, old: DatabaseConfig, new: DatabaseConfig) -> bool:
+        """Whether vectors of the new embedder can be compared with those of the old one."""
+        before, after = self._stores.bind(old), self._stores.bind(new)
+        return before is None or (after is not None and before.fingerprint == after.fingerprint)
+
     async def carry_out(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> str | None:
-        """Have the data of a filled database rebuilt for another metric; returns the task's id, or None without need."""
+        """Have a filled database embedded anew for another embedder, or rebuilt for another metric; returns the task's id,
+        or None without need."""
+        if not self._same_space(old, new) and await self._stores.filled(namespace, project, new):
+            return await self._reembedding.start(namespace, project, new.name)
         provider = self._provider(new)
         before, after = (provider.metric(self._stores.configured(config, provider)) for config in (old, new))
         if before == after or not self._stores.exists(namespace, project, new):

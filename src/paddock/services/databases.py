@@ -33,8 +33,10 @@ Raw = dict[str, Any]
 class Keeper(Protocol):
     """What must happen to the data when a database's entry changes."""
 
-    async def check_change(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> None:
-        """Raise Conflict when `new` can't serve what is stored (another embedder)."""
+    async def check_change(
+        self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig, *, reembed: bool
+    ) -> None:
+        """Raise Conflict when `new` can't serve what is stored (another embedder, without `reembed`)."""
 
     async def carry_out(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> str | None:
         """Apply the change to the stored data; returns the id of the task that does it, or None."""
@@ -86,7 +88,7 @@ class Databases:
         changes = changed_fields(old, data)
         check_plain(changes)
         new = merged(old, changes)
-        await self._keeper.check_change(params.namespace, params.project, old, new)
+        await self._keeper.check_change(params.namespace, params.project, old, new, reembed=data.reembed)
 
         def change(raw: Raw) -> None:
             entry = _entry(raw, params.database)
@@ -185,7 +187,7 @@ def changed_fields(old: DatabaseConfig, data: DatabaseUpdate) -> dict[str, Json]
     changes: dict[str, Json] = {}
     for field in msgspec.structs.fields(data):
         value = getattr(data, field.name)
-        if value is msgspec.UNSET:
+        if value is msgspec.UNSET or field.name == "reembed":
             continue
         if field.name in ("name", "type"):
             if value != getattr(old, field.name):

@@ -90,7 +90,7 @@ class _Work(msgspec.Struct):
 
 
 class ProcessHandler(TaskHandler):
-    """Payload: strategy, database, overrides. Item payload: hash."""
+    """Payload: strategy, database, overrides. Item payload: hash; dataset and strategy where they are not the task's."""
 
     kind = KIND
 
@@ -112,7 +112,7 @@ class ProcessHandler(TaskHandler):
 
     async def _begin(self, task: Task, item: Item, row: FileRow) -> _Work:
         config = await self._ingest.files.config(task.namespace, task.project)
-        strategy = config.processing(task.payload["strategy"])
+        strategy = config.processing(item.payload.get("strategy") or task.payload["strategy"])
         plan = self._ingest.planner.plan(
             row.filename, row.mime, strategy, task.payload["database"], task.payload.get("overrides")
         )
@@ -248,8 +248,9 @@ class ProcessHandler(TaskHandler):
 
 
 def _key(task: Task, item: Item) -> FileKey:
-    assert task.dataset is not None
-    return task.namespace, task.project, task.dataset, item.payload["hash"]
+    dataset = item.payload.get("dataset") or task.dataset
+    assert dataset is not None
+    return task.namespace, task.project, dataset, item.payload["hash"]
 
 
 def _is_of(item: Item, token: str) -> bool:
