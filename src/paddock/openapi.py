@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from paddock.contracts.base import Api, Download, Endpoint, Reply, parameter_plan, path_names
 from paddock.errors import PaddockError, RequestTimeout, TooLarge, Unauthenticated, UpstreamError, ValidationFailed
 
+ANY_METHOD = ("get", "post", "put", "patch", "delete")
 REF = "#/components/schemas/{name}"
 
 
@@ -93,8 +94,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         if endpoint.kind != "websocket":
-            method = "get" if endpoint.method == "*" else endpoint.method.lower()
-            paths.setdefault(re.sub(r":\w+}", "}", endpoint.path), {})[method] = _operation(endpoint, known)
+            operations = paths.setdefault(re.sub(r":\w+}", "}", endpoint.path), {})
+            operations |= dict(_operations(endpoint, known))
     return {
         "openapi": "3.1.0",
         "info": {"title": "paddock", "version": version, "description": "One small server for local models."},
@@ -110,6 +111,22 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     }
 
 
+def _operations(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One for each method; what passes every method on is listed under the usual ones, each with an id of its own."""
+    for method in ANY_METHOD if endpoint.method == "*" else (endpoint.method.lower(),):
+        operation = _operation(endpoint, known)
+        if endpoint.method == "*" and method != "get":
+            operation["operationId"] += f"_{method}"
+        if endpoint.kind == "proxy" and method in ("post", "put", "patch"):
+            operation["requestBody"] = {"content": {"application/json": {"schema": {}}}}
+        yield method, operation
+
+
+def _body_type(endpoint: Endpoint) -> Any:
+    """The type to describe: a body that decodes itself may look different from the struct it becomes."""
+    return getattr(endpoint.data, "described", endpoint.data)
+
+
 def _key(kind: Any) -> Any:
     try:
         hash(kind)
@@ -123,7 +140,7 @@ def _types(endpoint: Endpoint) -> list[Any]:
     if endpoint.params is not None:
         found += [hint for _, hint in _fields(endpoint)]
     if _has_json_body(endpoint):
-        found.append(endpoint.data)
+        found.append(_body_type(endpoint))
     kind = _reply_type(endpoint)
     if kind is not None:
         found.append(kind)
@@ -162,7 +179,7 @@ def _operation(endpoint: Endpoint, known: dict[Any, dict[str, Any]]) -> dict[str
     if _has_json_body(endpoint):
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": known[_key(endpoint.data)]}},
+            "content": {"application/json": {"schema": known[_key(_body_type(endpoint))]}},
         }
     elif endpoint.kind == "upload":
         files = {name: {"type": "string", "format": "binary"} for name in endpoint.form}

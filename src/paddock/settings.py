@@ -44,6 +44,7 @@ class Server(Section, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     insecure: bool = False
+    swagger: bool = False
     max_body_bytes: Positive = 32 * 1024 * 1024
     max_header_bytes: Positive = 64 * 1024
     body_timeout: Seconds = 30

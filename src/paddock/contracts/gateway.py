@@ -6,7 +6,7 @@ A body is not decoded but for the fields of `GatewayRequest`; the caller's bytes
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -60,8 +60,17 @@ class _Fields(msgspec.Struct):
     api_key: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class GatewayBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A body as the API document shows it; all further fields are the model's server's."""
+
+    model: str
+    stream: bool = False
+
+
 class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is passed on: the two fields that decide its way, and its bytes."""
+
+    described: ClassVar[Any] = GatewayBody
 
     model: str
     stream: bool

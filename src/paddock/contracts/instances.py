@@ -6,7 +6,7 @@ Times are whole seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -43,6 +43,8 @@ class InstanceOptions(msgspec.Struct, frozen=True):
     `given` is the object as it came: the implementation knows the options of its llama-server, tells absent from 0 and
     false, and takes null in an update as the wish to remove.
     """
+
+    described: ClassVar[Any] = dict[str, Any]
 
     given: dict[str, Json]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -43,6 +44,8 @@ class SystemInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 class ConfigChange(msgspec.Struct, frozen=True):
     """Sections of the settings with the keys to change; null takes a change back."""
+
+    described: ClassVar[Any] = dict[str, dict[str, Any]]
 
     given: dict[str, dict[str, Json]]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, In, Json, Reply, endpoint
+from paddock.errors import NotFound
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -145,6 +146,11 @@ def openapi_get(ctx: Context) -> Awaitable[Reply]:
 @endpoint("GET", "/docs", access="read", kind="reply")
 def docs_get(ctx: Context) -> Awaitable[Reply]:
     """Show the OpenAPI document as a page that loads nothing from elsewhere."""
+
+
+@endpoint("GET", "/swagger", access="read", kind="reply", raises=(NotFound,))
+def swagger_get(ctx: Context) -> Awaitable[Reply]:
+    """Show the same page with a form for every operation, if the setting ``server.swagger`` is on; else 404."""
 
 
 @endpoint("GET", "/v1/system/version-check", access="read")

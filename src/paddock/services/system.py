@@ -31,7 +31,7 @@ from paddock.contracts.system import (
     RootHeaders,
     Status,
 )
-from paddock.errors import PaddockError
+from paddock.errors import NotFound, PaddockError
 from paddock.openapi import document
 from paddock.plugins import look_at
 from paddock.resources import page
@@ -63,7 +63,7 @@ class SystemService:
         if "text/html" not in params.accept:
             return Reply(body=msgspec.json.encode(Hello(message="Hello, World!")))
         text = page("status.html").replace("{{version}}", html.escape(self._version))
-        return Reply(body=text.encode(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+        return _shown(text)
 
     @hookimpl
     async def info_get(self, ctx: Context) -> Info:
@@ -116,7 +116,13 @@ class SystemService:
 
     @hookimpl
     async def docs_get(self, ctx: Context) -> Reply:
-        return Reply(body=page("docs.html").encode(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+        return _shown(page("docs.html"))
+
+    @hookimpl
+    async def swagger_get(self, ctx: Context) -> Reply:
+        if not self._core.settings.server.swagger:
+            raise NotFound("this page is off: set server.swagger to true, or read /docs")
+        return _shown(page("docs.html").replace('<html lang="en">', '<html lang="en" data-interactive>', 1))
 
     @hookimpl
     async def version_check_get(self, ctx: Context) -> Release:
@@ -191,6 +197,11 @@ class PyPIProject(msgspec.Struct):
 
     info: PyPIInfo
     urls: list[PyPIFile] = []
+
+
+def _shown(text: str) -> Reply:
+    """A page of ours."""
+    return Reply(body=text.encode(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
 
 
 def component(name: str, look: Health) -> Component:
