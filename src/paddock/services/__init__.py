@@ -17,6 +17,8 @@ from paddock.contracts import events as event_contracts
 from paddock.contracts import examples as example_contracts
 from paddock.contracts import files as file_contracts
 from paddock.contracts import gateway as gateway_contracts
+from paddock.contracts import instances as instance_contracts
+from paddock.contracts import instances_older as older_instance_contracts
 from paddock.contracts import keys as key_contracts
 from paddock.contracts import metrics as metrics_contracts
 from paddock.contracts import model_cache as model_cache_contracts
@@ -74,6 +76,8 @@ CONTRACTS: Sequence[ModuleType] = (
     account_contracts,
     operation_contracts,
     metrics_contracts,
+    instance_contracts,
+    older_instance_contracts,
     classifier_contracts,
     anomaly_contracts,
     file_contracts,

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 import msgspec
 from msgspec.structs import replace
 
-from paddock.contracts import instances, instances_older
 from paddock.contracts.base import Service, hookimpl
 from paddock.contracts.providers import Environment
 from paddock.errors import InstanceExists, InstanceLimit, InstanceNotFound, ProviderUnavailable
@@ -166,8 +165,6 @@ async def _drawn(queue: asyncio.Queue[Change]) -> AsyncIterator[Change]:
 
 class FakePlugin:
     """A plugin with the real APIs over `FakeInstances`: give it to ``running_server`` under the name ``llama-server``."""
-
-    paddock_contracts = (instances, instances_older)
 
     def __init__(self) -> None:
         self.instances = FakeInstances()
