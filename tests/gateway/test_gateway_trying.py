@@ -81,13 +81,10 @@ class TestRetries:
 
 
 class TestFallbacks:
-    @pytest.fixture
-    def gateway_settings(self) -> Mapping[str, Any]:
-        return {
-            "retries": 0,
-            "fallbacks": {"one/m": ["gone", "two/n"], "two/n": ["one/m"]},
-            "aliases": {"chain": "one/m"},
-        }
+    @pytest.fixture(params=["one/m", "m"])
+    def gateway_settings(self, request: pytest.FixtureRequest) -> Mapping[str, Any]:
+        fallbacks = {request.param: ["gone", "two/n"], "two/n": ["one/m"]}
+        return {"retries": 0, "fallbacks": fallbacks, "aliases": {"chain": "m"}}
 
     @pytest.mark.parametrize("asked", ["one/m", "m", "chain"])
     async def test_another_model_answers_when_the_first_one_is_down(self, gate: Gate, asked: str) -> None:
@@ -149,9 +146,10 @@ class TestTimeouts:
 
 
 class TestLimits:
-    @pytest.fixture
-    def gateway_settings(self) -> Mapping[str, Any]:
-        return {"model_concurrency": {"one/m": 1}, "concurrency": 2, "retries": 0}
+    @pytest.fixture(params=["one/m", "m"])
+    def gateway_settings(self, request: pytest.FixtureRequest) -> Mapping[str, Any]:
+        limits = {"model_concurrency": {request.param: 1}, "concurrency": 2}
+        return {**limits, "retries": 0, "aliases": {"short": "one/m"}}
 
     @pytest.mark.parametrize("stream", [False, True])
     async def test_one_more_than_a_model_may_have_is_429_until_one_has_ended(self, gate: Gate, stream: bool) -> None:
@@ -160,8 +158,9 @@ class TestLimits:
         body = {**BODIES["chat/completions"], "stream": stream}
         async with asyncio.timeout(LONG), gate.asking("chat/completions", body) as asking:
             await gate.one.request()
-            reply = await gate.chat("m")
-            assert reply.status == 429
+            for name in ("m", "one/m", "short"):
+                reply = await gate.chat(name)
+                assert reply.status == 429
             assert reply.headers["Retry-After"] == "1"
             assert reply.json()["error"]["type"] == "rate_limit_error"
             assert (await gate.chat("two/n")).status == 200

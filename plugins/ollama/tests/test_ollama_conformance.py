@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
-from paddock_ollama import OllamaChat, OllamaEmbedder, OllamaSettings, OllamaSource
+from paddock_ollama import OllamaChat, OllamaEmbedder, OllamaServer, OllamaSettings, OllamaSource
 
 from paddock.outgoing import OutgoingClient
 from paddock.testing.chat import UpstreamChatSuite
 from paddock.testing.embedder import EmbedderSuite
+from paddock.testing.serving import UpstreamServerSuite
 from paddock.testing.source import ModelSourceSuite
 from paddock.testing.upstream import FakeUpstream
 
@@ -23,6 +24,18 @@ class TestOllama(UpstreamChatSuite):
         upstream.strict_models = True
         http = OutgoingClient([upstream.allow])
         yield OllamaChat(http, OllamaSettings(base_url=upstream.root))
+        await http.close()
+
+
+class TestOllamaServer(UpstreamServerSuite):
+    credential = "proxy-key"
+    unknown_model = "missing-model"
+
+    @pytest.fixture
+    async def server(self, upstream: FakeUpstream) -> AsyncIterator[OllamaServer]:
+        upstream.strict_models = True
+        http = OutgoingClient([upstream.allow])
+        yield OllamaServer(http, OllamaSettings(base_url=upstream.root, api_key="proxy-key"))
         await http.close()
 
 

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
-from paddock_openai import LemonadeChat, OpenAIChat, OpenAIEmbedder, OpenAISettings
+from paddock_openai import LemonadeChat, LemonadeServer, OpenAIChat, OpenAIEmbedder, OpenAIServer, OpenAISettings
 
 from paddock.outgoing import OutgoingClient
 from paddock.testing.chat import UpstreamChatSuite
 from paddock.testing.embedder import EmbedderSuite
+from paddock.testing.serving import UpstreamServerSuite
 from paddock.testing.upstream import FakeUpstream
 
 
@@ -19,6 +20,24 @@ class TestOpenAI(UpstreamChatSuite):
     async def model(self, upstream: FakeUpstream) -> AsyncIterator[OpenAIChat]:
         http = OutgoingClient([upstream.allow])
         yield OpenAIChat(http, OpenAISettings(base_url=upstream.base_url))
+        await http.close()
+
+
+class TestOpenAIServer(UpstreamServerSuite):
+    credential = "sk-openai"
+
+    @pytest.fixture
+    async def server(self, upstream: FakeUpstream) -> AsyncIterator[OpenAIServer]:
+        http = OutgoingClient([upstream.allow])
+        yield OpenAIServer(http, OpenAISettings(base_url=upstream.base_url, api_key="sk-openai"))
+        await http.close()
+
+
+class TestLemonadeServer(UpstreamServerSuite):
+    @pytest.fixture
+    async def server(self, upstream: FakeUpstream) -> AsyncIterator[LemonadeServer]:
+        http = OutgoingClient([upstream.allow])
+        yield LemonadeServer(http, OpenAISettings(lemonade_base_url=upstream.base_url))
         await http.close()
 
 

@@ -9,6 +9,7 @@ when it fails. Something that can't hold for your provider is marked in the subc
 | you write | suite | module |
 |---|---|---|
 | a chat model | `ChatModelSuite`; `UpstreamChatSuite` when a server of somebody else answers | `paddock.testing.chat` |
+| a model server | `ModelServerSuite`; `UpstreamServerSuite` when it passes requests on | `paddock.testing.serving` |
 | an embedder | `EmbedderSuite` | `paddock.testing.embedder` |
 | a reranker | `RerankerSuite` | `paddock.testing.reranker` |
 | a parser, a chunker | `ParserSuite`, `ChunkerSuite` | `paddock.testing.parser` |

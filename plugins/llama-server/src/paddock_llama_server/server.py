@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +15,11 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Json
-from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, TypeName
+from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, Sample, TypeName
 from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
 from paddock.errors import BadName, BadRequest, Conflict, ModelNotFound, PaddockError
 from paddock_llama_server.drain import finished, opened
+from paddock_llama_server.figures import samples
 from paddock_llama_server.files import ModelFile
 from paddock_llama_server.manager import Manager
 from paddock_llama_server.spec import Address, Instance, Spec
@@ -140,6 +141,10 @@ class LlamaServer(ModelServer):
         if any(spec.options.get(option) != value for option, value in wanted.items()):
             changed = msgspec.structs.replace(spec, options={**spec.options, **wanted})
             await self.manager.update(name, changed)
+
+    def metrics(self) -> Iterable[Sample]:
+        """State, requests, queue, restarts and memory of the instances."""
+        return samples(self.manager.all())
 
     async def health(self) -> Health:
         """Degraded when llama-server is not installed or an instance failed."""

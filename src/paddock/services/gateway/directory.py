@@ -49,7 +49,7 @@ class Directory:
         Raises Forbidden, ModelNotFound with near matches, BadRequest when several servers have a model of that name.
         """
         first = await self.find(asked, caller)
-        further = self._fallbacks.get(asked) or self._fallbacks.get(first.qualified)
+        further = self._further(asked, first) if self._fallbacks else ()
         if not further:
             return [first]
         found = [first]
@@ -59,6 +59,11 @@ class Directory:
             except (ModelNotFound, BadRequest):
                 continue
         return found
+
+    def _further(self, asked: str, first: Route) -> tuple[str, ...]:
+        """The settings may call the model as the request does, or by any other of its names."""
+        names = (asked, self.aliases.get(asked, asked), first.qualified, first.model)
+        return next((found for name in names if (found := self._fallbacks.get(name))), ())
 
     async def find(self, asked: str, caller: Caller) -> Route:
         """Where one name leads. Raises as `routes`."""

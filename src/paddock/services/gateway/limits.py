@@ -40,12 +40,12 @@ class Limits:
         self.models = Slots()
         self.keys = Slots()
 
-    def take_model(self, qualified: str, asked: str) -> None:
-        """Count a request of a model. Raises RateLimited."""
+    def take_model(self, qualified: str, *names: str) -> None:
+        """Count a request of a model. `names` are its other ones, which the settings may use too. Raises RateLimited."""
         limit = self._settings.concurrency
         if self._special:
-            limit = self._special.get(qualified, self._special.get(asked, limit))
-        self.models.take(qualified, limit, f"the model {asked[:100]}")
+            limit = next((self._special[name] for name in (qualified, *names) if name in self._special), limit)
+        self.models.take(qualified, limit, f"the model {qualified[:100]}")
 
     def take_key(self, caller: Caller) -> str | None:
         """Count a request of a key; returns what to free at the end. Raises RateLimited."""

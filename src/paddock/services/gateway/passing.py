@@ -164,7 +164,7 @@ class Passing:
         )
 
     async def _open(self, job: Job, route: Route, call: GatewayCall) -> Opened:
-        self._limits.take_model(route.qualified, job.data.model)
+        self._limits.take_model(route.qualified, route.model, job.data.model)
         try:
             context = route.server.serve(call)
             reply = await context.__aenter__()
