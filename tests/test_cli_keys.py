@@ -63,6 +63,7 @@ async def test_a_key_is_made_shown_once_used_listed_and_revoked(shell: Shell) ->
     assert made["expires_at"] - made["created_at"] == pytest.approx(12 * 3600, abs=5)
     assert await shell.run("list") == 0
     assert "app" in shell.out
+    assert made["id"] in shell.out  # whole, on a narrow screen too: it is what revoke takes
     assert key not in shell.out
     assert [one["name"] for one in await shell.json("list")] == ["me", "app"]
     assert await shell.run("revoke", made["id"]) == 0

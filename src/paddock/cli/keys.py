@@ -53,7 +53,8 @@ def keys_create(options: argparse.Namespace, screen: Screen, client: Client) -> 
     if screen.as_json:
         screen.data(found)
     screen.say(f"Made the {found['kind']} key {found['name']} ({found['id']}). This is the only time that it is shown:")
-    screen.say(f"\n  {found['key']}\n")
+    screen.say(f"\n  {found['key']}")
+    screen.say("")
     screen.say("Send it with every request; from now on every caller needs a key:")
     screen.say(f"  export PADDOCK_KEY={found['key']}      # for this command line")
     screen.say(f"  curl -H 'Authorization: Bearer {found['key']}' {client.url}/v1/models")
@@ -82,7 +83,7 @@ def keys_list(options: argparse.Namespace, screen: Screen, client: Client) -> No
     """Print the keys."""
     found = client.ask("GET", "/api/v1/auth/keys")
     rows = [(one["id"], one["name"], one["kind"], one["prefix"], _limits(one), _state(one)) for one in found]
-    screen.table(("id", "name", "kind", "begins with", "limits", "state"), rows, found)
+    screen.table(("id", "name", "kind", "begins with", "limits", "state"), rows, found, whole="id")
 
 
 def _limits(key: dict[str, Any]) -> str:

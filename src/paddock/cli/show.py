@@ -37,17 +37,19 @@ class Screen:
         sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "" for c in text))
         sys.stdout.flush()
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], value: Any) -> None:
-        """Print rows under their columns, or `value` as JSON."""
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], value: Any, *, whole: str | None = None
+    ) -> None:
+        """Print rows under their columns, or `value` as JSON. The column `whole` gives way last where the screen is narrow."""
         if self.as_json:
             self.data(value)
             return
         from rich import box  # noqa: PLC0415  rich is heavy: only where it prints
         from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Column, Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(*columns, box=box.SIMPLE_HEAD)
+        table = Table(*(Column(name, no_wrap=name == whole) for name in columns), box=box.SIMPLE_HEAD)
         for row in rows:
             table.add_row(*(Text(clean(" ".join(str("" if cell is None else cell).split()))) for cell in row))
         Console().print(table)

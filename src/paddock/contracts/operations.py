@@ -85,4 +85,4 @@ def config_get(ctx: Context) -> Awaitable[dict[str, Json]]:
 @endpoint("PUT", "/api/config", access="manage", api="llamactl-old", raises=(BadRequest,))
 def config_update(ctx: Context, data: ConfigChange) -> Awaitable[ConfigChanged]:
     """Write settings into ``{data}/settings.toml``, whole or not at all; they count from the next start on. Keys, commands,
-    paths and the bind address can't be set here."""
+    paths, addresses, lists and tables can't be set here."""

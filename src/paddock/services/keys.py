@@ -47,7 +47,7 @@ class Keys:
         _check(data)
         secret = f"pk-{secrets.token_urlsafe(32)}"
         key = StoredKey(
-            id=f"key_{secrets.token_hex(8)}",
+            id=f"key_{secrets.token_hex(6)}",
             digest=digest_of(secret),
             prefix=secret[:SHOWN],
             name=data.name,

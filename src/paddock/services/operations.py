@@ -89,8 +89,8 @@ class Operations:
     async def config_update(self, ctx: Context, data: ConfigChange) -> ConfigChanged:
         layers = self._core.layers
         for section, keys in data.given.items():
-            for key, value in keys.items():
-                settable(section, key, value, layers)
+            for key in keys:
+                settable(section, key, layers)
         path = self._core.settings.data_dir / SAVED
         async with self._saving:
             saved = changed(await asyncio.to_thread(_saved, path), data.given)

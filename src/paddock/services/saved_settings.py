@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,30 +18,38 @@ from paddock.settings import Layers, Raw, Settings
 
 _SECRET = re.compile(r"(?:^|_)(?:keys?|password|secrets?|token|credentials?)$")
 _SECTIONS = frozenset({"auth", "plugins"})
+_TEXTS = frozenset({"projects.default_template", "tasks.queue"})  # names of what paddock has already
 _SERVER = frozenset({"host", "port", "data_dir", "insecure", "allowed_hosts", "allowed_origins"})
-# What a setting is about: programs, files, addresses, the environment. Whoever sets these can do more than manage paddock.
-_WORDS = frozenset({
-    "command", "commands", "args", "path", "paths", "dir", "dirs", "file", "files", "url", "urls", "host", "hosts", "allow",
-    "env", "environment", "headers", "upstreams", "executable", "endpoint",
-})  # fmt: skip
+_NUMBERS = (bool, int, float)
 
 
-def settable(section: str, key: str, value: Json, layers: Layers) -> None:
+def settable(section: str, key: str, layers: Layers) -> None:
     """Raises BadRequest, naming the setting, for one that can't be changed here or whose change would have no effect."""
     name = f"{section}.{key}"[:140]
-    if section in _SECTIONS or (section == "server" and key in _SERVER) or _SECRET.search(key) or _about(key):
+    if section in _SECTIONS or (section == "server" and key in _SERVER) or not _harmless(section, key, layers):
         raise BadRequest(
-            f"{name} can't be set over HTTP, as no key, password, command, path, address or plugin can: use the settings "
-            "file, the environment or the command line"
+            f"{name} can't be set over HTTP, as no key, password, command, path, address, list or table can: use the "
+            "settings file, the environment or the command line"
         )
-    if isinstance(value, dict):
-        raise BadRequest(f"{name} is a table: set it in the settings file")
     if (layer := layers.above(section, key)) is not None:
         raise BadRequest(f"{name} is fixed by {layer}: a change here would have no effect")
 
 
-def _about(key: str) -> bool:
-    return not _WORDS.isdisjoint(key.split("_"))
+def _harmless(section: str, key: str, layers: Layers) -> bool:
+    """Whether a setting is a number, a switch or one of some fixed words: texts name programs, files and addresses, and who
+    sets those can do more than manage paddock. One that does not exist is left to those who tell its name."""
+    hint = typing.get_type_hints(layers.known[section]).get(key) if section in layers.known else None
+    if hint is None or f"{section}.{key}" in _TEXTS:
+        return True
+    return "command" not in key and not _SECRET.search(key) and all(map(_fixed, _alternatives(hint)))
+
+
+def _alternatives(hint: Any) -> Sequence[Any]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _fixed(hint: Any) -> bool:
+    return hint in (*_NUMBERS, type(None)) or typing.get_origin(hint) is typing.Literal
 
 
 def changed(saved: Raw, given: Mapping[str, Mapping[str, Json]]) -> Raw:
