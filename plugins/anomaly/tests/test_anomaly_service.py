@@ -25,7 +25,7 @@ from paddock.contracts.anomaly import (
 )
 from paddock.contracts.base import Caller, Context, Json, Scope
 from paddock.contracts.providers import Environment
-from paddock.errors import BadName, BadRequest, Conflict, Forbidden, ModelNotFound, ProviderUnavailable
+from paddock.errors import BadName, BadRequest, Conflict, Forbidden, ModelNotFound, ProviderUnavailable, TooLarge
 from paddock.testing.host import MemoryHost, MemoryRecords
 from paddock.testing.server import RunningServer, running_server
 
@@ -347,6 +347,16 @@ async def test_a_fit_that_ended_the_server_too_often_is_given_up(tmp_path: Path)
     assert await host.records.all("fit") == {}
     assert (await after.anomaly_models(context())).data == []
     assert {line["event"] for line in host.lines} == {"fit_given_up", "fit_not_resumed"}
+
+
+async def test_detect_explains_only_what_it_returns(tmp_path: Path) -> None:
+    bounded = service(tmp_path, max_explained=2)
+    await bounded.anomaly_fit(AnomalyFit(model="m", backend="local_outlier_factor", data=DATA))
+    asked = AnomalyScore(model="m", data=[*DATA, [900.0, -900.0]], threshold=0.99, explain=True)
+    (row,) = (await bounded.anomaly_detect(context(), asked)).data
+    assert (row.index, len(row.contributions or [])) == (len(DATA), 2)
+    with pytest.raises(TooLarge):
+        await bounded.anomaly_score(context(), asked)
 
 
 # -- through HTTP

@@ -212,6 +212,14 @@ async def test_no_texts_have_no_labels(classifiers: ClassifierService) -> None:
     assert (found.data, found.total_count) == ([], 0)
 
 
+async def test_a_reply_has_only_so_many_scores(tmp_path: Path) -> None:
+    bounded = service(tmp_path, max_scores=4)
+    await bounded.classifier_fit(request())
+    assert (await bounded.classifier_predict(context(), ClassifierPredict(model="m", texts=["x"] * 2))).total_count == 2
+    with pytest.raises(TooLarge, match=r"classifier\.max_scores"):
+        await bounded.classifier_predict(context(), ClassifierPredict(model="m", texts=["x"] * 3))
+
+
 # -- base models
 
 
@@ -377,3 +385,11 @@ async def test_a_bad_fit_is_refused_with_the_reason(server: RunningServer) -> No
             assert reply.status == status, (body, reply.body)
             assert says in reply.json()["detail"]
     assert (await server.ask("GET", "/v1/classifier/models")).json()["total"] == 0
+
+
+async def test_half_a_surrogate_pair_in_a_label_is_refused_and_the_server_lives(server: RunningServer) -> None:
+    body = rb'{"model": "m", "training_data": [{"text": "x", "label": "\ud800"}, {"text": "y", "label": "b"}]}'
+    assert (await server.ask("POST", "/v1/classifier/fit", data=body)).status == 422
+    good = {"model": "m", "training_data": [{"text": "x", "label": "\u001b[31m\U0001f600"}, *TWO]}
+    done = await server.ask("POST", "/v1/classifier/fit", good)
+    assert (done.status, done.json()["num_classes"]) == (200, 3)

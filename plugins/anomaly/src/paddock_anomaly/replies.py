@@ -69,8 +69,8 @@ def fitted(model: str, facts: Facts, path: Path, elapsed_ms: float) -> AnomalyFi
     )
 
 
-def scored(model: str, detector: Detector, data: AnomalyScore) -> Scored:
-    """Score the rows. Blocks. Raises BadRequest, TooLarge."""
+def scored(model: str, detector: Detector, data: AnomalyScore, *, anomalies: bool) -> Scored:
+    """Score the rows; with `anomalies` only those are explained. Blocks. Raises BadRequest, TooLarge."""
     facts = detector.facts
     how = data.normalization or facts.normalization
     threshold = facts.thresholds[how] if data.threshold is None else data.threshold
@@ -81,8 +81,12 @@ def scored(model: str, detector: Detector, data: AnomalyScore) -> Scored:
         ScoredRow(index=at, score=score, is_anomaly=score > threshold, raw_score=own)
         for at, (score, own) in enumerate(pairs)
     ]
-    for row, parts in zip(rows, detector.explain(data.data, matrix, raw) if data.explain else (), strict=False):
-        row.contributions = parts
+    if data.explain:
+        chosen = [row.index for row in rows if row.is_anomaly or not anomalies]
+        for at, parts in zip(
+            chosen, detector.explain([data.data[at] for at in chosen], matrix[chosen], raw[chosen]), strict=True
+        ):
+            rows[at].contributions = parts
     count = sum(row.is_anomaly for row in rows)
     rate = count / len(rows) if rows else 0.0
     summary = ScoreSummary(total_points=len(rows), anomaly_count=count, anomaly_rate=rate, threshold=threshold)

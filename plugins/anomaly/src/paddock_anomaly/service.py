@@ -133,10 +133,10 @@ class AnomalyService(Service):
 
     # -- scoring
 
-    async def _scores(self, ctx: Context, data: AnomalyScore, *, latest: bool) -> Scored:
+    async def _scores(self, ctx: Context, data: AnomalyScore, *, latest: bool, anomalies: bool = False) -> Scored:
         key = await self._key(ctx.caller, data.model, data.backend, latest=latest)
         detector = await self._memory.get(key)
-        return await asyncio.to_thread(scored, key[0], detector, data)
+        return await asyncio.to_thread(scored, key[0], detector, data, anomalies=anomalies)
 
     @hookimpl
     async def anomaly_score(self, ctx: Context, data: AnomalyScore) -> Scored:
@@ -151,12 +151,12 @@ class AnomalyService(Service):
     @hookimpl
     async def anomaly_detect(self, ctx: Context, data: AnomalyScore) -> Detected:
         """See the contract."""
-        return detected(await self._scores(ctx, data, latest=False))
+        return detected(await self._scores(ctx, data, latest=False, anomalies=True))
 
     @hookimpl
     async def ml_anomaly_detect(self, ctx: Context, data: AnomalyScore) -> Detected:
         """See the contract."""
-        return detected(await self._scores(ctx, data, latest=True))
+        return detected(await self._scores(ctx, data, latest=True, anomalies=True))
 
     # -- keeping
 

@@ -13,7 +13,7 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Bounds of what is learnt and scored.
 
     `max_rows` of one request, `max_features` columns of a row after encoding, `max_text` characters of a text in a row,
-    `max_explained` rows times features of a request with explanations. `max_sample`: one_class_svm and
+    `max_explained` rows times features of the explanations of a reply. `max_sample`: one_class_svm and
     local_outlier_factor, whose cost grows with the square, learn from an even sample of more rows than these.
     `durable_above` rows a fit is noted on disk and done at the next start if the server ends. `threads` of a fit and of
     scoring; `keep_loaded` models stay in memory.

@@ -22,6 +22,15 @@ def limit_texts(texts: Sequence[str], what: str, settings: ClassifierSettings) -
             raise BadRequest(f"{what}[{at}] has an empty text: leave it out")
 
 
+def limit_scores(texts: int, labels: int, settings: ClassifierSettings) -> None:
+    """Raises TooLarge naming the setting."""
+    if texts * labels > settings.max_scores:
+        raise TooLarge(
+            f"{texts} texts of {labels} labels each are more scores than {settings.max_scores}, the setting "
+            "classifier.max_scores: send fewer texts at once"
+        )
+
+
 def prepared(examples: Sequence[Example], settings: ClassifierSettings) -> tuple[list[str], list[int], list[str]]:
     """The texts, the number of each one's label, and the sorted labels. An example given twice counts once.
 

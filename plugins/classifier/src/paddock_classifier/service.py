@@ -46,7 +46,7 @@ from paddock.contracts.providers import Host
 from paddock.errors import Conflict, Forbidden, ModelNotFound, PaddockError
 from paddock.storage import check_name
 from paddock_classifier.base_models import BaseModel, chosen, named
-from paddock_classifier.examples import limit_texts, prepared
+from paddock_classifier.examples import limit_scores, limit_texts, prepared
 from paddock_classifier.graph import Scorer, head_graph
 from paddock_classifier.learning import Options, learn
 from paddock_classifier.settings import ClassifierSettings
@@ -192,6 +192,7 @@ class ClassifierService(Service):
         key = await self._key(ctx.caller, data.model, latest=latest)
         limit_texts(data.texts, "texts", self._settings)
         model = await self._memory.get(key)
+        limit_scores(len(data.texts), len(model.facts.labels), self._settings)
         base = self._base(key, model)
         vectors = await base.embed(data.texts)
         scores = await asyncio.to_thread(model.scorer.scores, vectors) if data.texts else ()
