@@ -107,7 +107,16 @@ class TestDownload:
         assert events(await download(server, "org/big"))[-1]["event"] == "complete"
         assert "Range" in hub.transfers()[-1].headers
 
-    async def test_a_client_that_leaves_before_the_hub_answers_cancels_too(
+    async def test_a_client_that_leaves_before_anything_is_known_cancels_too(
+        self, server: RunningServer, hub: FakeHub
+    ) -> None:
+        hub.faults.hold_info = asyncio.Event()
+        asking = asyncio.ensure_future(download(server, MODEL))
+        request = await asyncio.wait_for(hub.request("hub"), 10)
+        asking.cancel()
+        await asyncio.wait_for(request.gone.wait(), 10)
+
+    async def test_a_client_that_leaves_before_the_first_byte_cancels_too(
         self, server: RunningServer, hub: FakeHub
     ) -> None:
         hub.faults.hold = asyncio.Event()

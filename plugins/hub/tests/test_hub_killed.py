@@ -35,7 +35,7 @@ async def test_a_download_that_was_killed_is_no_model_and_is_resumed(
 ) -> None:
     cache = HubCache(tmp_path / "hub")
     hub.add("org/big", {"config.json": b"{}", "model.safetensors": BIG})
-    hub.faults.stall_after = 4_000_000
+    hub.faults.stall_after = 5_500_000
     arguments = ("-c", CHILD, str(cache.root), hub.endpoint, *hub.allow)
     child = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     assert child.stdout is not None

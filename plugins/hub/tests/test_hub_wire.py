@@ -157,6 +157,16 @@ class TestLooking:
         assert found[-1].filename == "s-F16-00001-of-00002.gguf"
         assert await source.quantizations(MODEL) == []
 
+    async def test_a_model_that_the_hub_does_not_know_is_listed_from_the_cache(
+        self, source: HubSource, hub: FakeHub, cache: HubCache
+    ) -> None:
+        cache_model(cache.root, "me/own-GGUF", {"t-Q8_0.gguf": b"1"})
+        assert [one.quantization for one in await source.quantizations("me/own-GGUF")] == ["Q8_0"]
+        await hub.stop()
+        assert [one.quantization for one in await source.quantizations("me/own-GGUF")] == ["Q8_0"]
+        with pytest.raises(ProviderUnavailable):
+            await source.quantizations(MODEL)
+
     async def test_the_catalogue_is_the_cache_and_asks_nobody(
         self, make_source: Callable[..., HubSource], hub: FakeHub, cache: HubCache
     ) -> None:

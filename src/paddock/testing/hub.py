@@ -47,7 +47,8 @@ class HubRepo:
 class Faults:
     """What goes wrong with transfers. Counts of bytes are from a reply's beginning, `times` is how many transfers break.
 
-    `cut_after` drops the connection, `stall_after` sends no more, `hold` keeps every reply back until it is set.
+    `cut_after` drops the connection, `stall_after` sends no more, `hold` keeps every transfer back until it is set,
+    `hold_info` every description of a repository.
     `corrupt` changes bytes, `extra` sends more, `ignore_range` sends all, `etag` names other bytes. `status` answers the
     next requests of any kind so, with these headers. `redirect` is where large files are redirected to instead of the CDN.
     """
@@ -56,6 +57,7 @@ class Faults:
     stall_after: int | None = None
     times: int = 1
     hold: asyncio.Event | None = None
+    hold_info: asyncio.Event | None = None
     corrupt: bool = False
     extra: bool = False
     ignore_range: bool = False
@@ -169,11 +171,20 @@ class FakeHub:
             r"/api/models/(?P<repo>.+?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?", request.path
         )
         if about:
+            await self._held(noted)
             return self._about(request, about["repo"], about["what"])
         asked = re.fullmatch(r"/(?P<repo>.+?)/resolve/(?P<revision>[^/]+)/(?P<name>.+)", request.path)
         if asked:
             return await self._resolve(request, noted, asked["repo"], asked["name"])
         return web.Response(status=404)
+
+    async def _held(self, noted: HubRequest) -> None:
+        try:
+            if self.faults.hold_info is not None:
+                await self.faults.hold_info.wait()
+        except asyncio.CancelledError:
+            noted.gone.set()
+            raise
 
     def _about(self, request: web.Request, name: str, what: str | None) -> web.Response:
         if name in self.renamed:

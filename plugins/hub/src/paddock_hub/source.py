@@ -97,12 +97,18 @@ class HubSource(ModelSource):
         return await self._missing(select(await self._hub.info(name.repo), name, self._settings))
 
     async def quantizations(self, model: str) -> list[ModelFile]:
-        """From the hub, or from the cache when it may not be asked."""
+        """From the hub; from the cache when it may not be asked, or does not know or answer."""
         name = await self._named(model)
         if self._settings.offline:
             await self._cached(ModelName(name.repo))
             return [described(one) for one in await asyncio.to_thread(self._cached_quantizations, name.repo)]
-        return [described(one) for one in offered(await self._hub.info(name.repo))]
+        try:
+            return [described(one) for one in offered(await self._hub.info(name.repo))]
+        except (ModelNotFound, ProviderUnavailable):
+            here = await asyncio.to_thread(self._cached_quantizations, name.repo)
+            if not here:
+                raise
+            return [described(one) for one in here]
 
     def _cached_quantizations(self, repo: str) -> list[Quantization]:
         found: dict[tuple[str, ...], Quantization] = {}
