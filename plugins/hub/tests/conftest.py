@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from paddock_hub import HubSettings, HubSource
 
+from paddock.builtin.hub_cache import HubCache
 from paddock.outgoing import OutgoingClient
 from paddock.testing.hub import FakeHub
 
@@ -37,3 +38,8 @@ async def make_source(hub: FakeHub, tmp_path: Path) -> AsyncIterator[Callable[..
 @pytest.fixture
 def source(make_source: Callable[..., HubSource]) -> HubSource:
     return make_source()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> HubCache:
+    return HubCache(tmp_path / "hub")

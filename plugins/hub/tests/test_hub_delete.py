@@ -17,11 +17,6 @@ MODEL = "org/model"
 GGUF = {"t-Q8_0-00001-of-00002.gguf": b"8" * 10, "t-Q8_0-00002-of-00002.gguf": b"9" * 20, "t-Q4_K_M.gguf": b"4" * 5}
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> HubCache:
-    return HubCache(tmp_path / "hub")
-
-
 async def test_a_model_goes_with_all_revisions_and_its_size_is_told(source: HubSource, cache: HubCache) -> None:
     cache_model(cache.root, MODEL, {"a": b"x" * 100})
     cache_model(cache.root, MODEL, {"a": b"y" * 50}, commit="f" * 40, ref="v2")

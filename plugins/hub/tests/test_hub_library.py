@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from paddock_hub import HubSource
 
 from paddock.builtin.hub_cache import HubCache
@@ -31,11 +30,6 @@ from huggingface_hub import snapshot_download
 cache, repo, endpoint = sys.argv[1:]
 print(snapshot_download(repo, cache_dir=cache, endpoint=endpoint))
 """
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> HubCache:
-    return HubCache(tmp_path / "hub")
 
 
 async def library(code: str, *args: str) -> list[str]:

@@ -19,11 +19,6 @@ from paddock.testing.hub_cache import cache_model
 MODEL = "org/model"
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> HubCache:
-    return HubCache(tmp_path / "hub")
-
-
 class TestCredentials:
     async def test_the_token_opens_private_models_and_never_reaches_the_cdn(
         self, make_source: Callable[..., HubSource], hub: FakeHub, cache: HubCache
