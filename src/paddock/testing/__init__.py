@@ -16,6 +16,7 @@ when it fails. Something that can't hold for your provider is marked in the subc
 | a metadata extractor | `ExtractorSuite` | `paddock.testing.extractor` |
 | a vector store | `VectorStoreSuite` | `paddock.testing.vector_store` |
 | a retrieval strategy | `RetrievalStrategySuite` | `paddock.testing.retrieval` |
+| an OCR engine | `OcrEngineSuite` | `paddock.testing.ocr` |
 | a model source | `ModelSourceSuite` | `paddock.testing.source` |
 | a task queue | `TaskQueueSuite` | `paddock.testing.queue` |
 
