@@ -46,7 +46,6 @@ class Owner:
         self._phase: Phase = "down"
         self._up = False
         self._ordered = False
-        self._again = False
         self._restarting = False
         self._yielding = False
         self._deleting = False
@@ -87,22 +86,26 @@ class Owner:
             case "ending":
                 return "stopping" if going else "restarting" if self._restarting else "starting"
             case "up":
-                if self._run_is_dead():
-                    return "stopping" if going else "restarting"
-                draining = self._yielding and self._run is not None and self._run.in_flight > 0
-                if going and not draining:
-                    return "stopping"
-                return "restarting" if self._again else "running"
+                return self._status_of_ready(going=going)
             case "loading":
                 if going and not self._yielding:
                     return "stopping"
-                return "restarting" if self._restarting or self._again else "starting"
+                return "restarting" if self._restarting else "starting"
             case "waiting":
                 return "restarting" if self._up else self._resting()
             case _:
                 if self._up and not going:
                     return "restarting" if self._restarting else "starting"
                 return self._resting()
+
+    def _status_of_ready(self, *, going: bool) -> Status:
+        run = self._run
+        ends = run is None or run.exited or run.condemned
+        if ends and run is not None and self._yielding and run.in_flight and not run.exited:
+            return "running"  # it makes room for another when its requests have ended
+        if going:
+            return "stopping"
+        return "restarting" if ends else "running"
 
     def _resting(self) -> Status:
         return "failed" if self.row.failure else "stopped"
@@ -181,7 +184,7 @@ class Owner:
     def evict(self) -> None:
         """See `slots.Holder`."""
         if self._run is not None:
-            self._up, self._ordered, self._yielding = False, False, True
+            self._up, self._ordered, self._yielding, self._run.condemned = False, False, True, True
             self.wake()
 
     def granted(self) -> None:
@@ -206,9 +209,7 @@ class Owner:
 
     def order_restart(self) -> None:
         """Begin to stop, then start."""
-        if self._run is not None:
-            self._again = True
-            self._drain_until = time.monotonic() + self._settings.stop_grace
+        self._replace()
         self._restarting = True
         self.order_start()
 
@@ -216,10 +217,16 @@ class Owner:
         """Take a new spec; what runs or starts does so with it."""
         self.row.spec, self.row.updated = spec, time.time()
         if self._run is not None and self._up:
-            self._again = self._restarting = True
-            self._drain_until = time.monotonic() + self._settings.stop_grace
+            self._replace()
+            self._restarting = True
         self._forgive()
         self.wake()
+
+    def _replace(self) -> None:
+        """The present process is to go, another is to come."""
+        if self._run is not None:
+            self._run.condemned, self._yielding = True, False
+            self._drain_until = time.monotonic() + self._settings.stop_grace
 
     def order_delete(self) -> None:
         """Take no more requests, stop, end."""
@@ -237,10 +244,12 @@ class Owner:
 
     def _go_down(self, *, force: bool, timeout: float | None) -> None:
         until = time.monotonic() + (self._settings.stop_grace if timeout is None else timeout)
-        going = self._run is not None and not self._up and not self._yielding
+        going = self._run is not None and self._run.condemned and not self._yielding
         self._drain_until = min(self._drain_until, until) if going else until
-        self._up = self._ordered = self._again = self._restarting = self._yielding = False
+        self._up = self._ordered = self._restarting = self._yielding = False
         self._force = self._force or force
+        if self._run is not None:
+            self._run.condemned = True
         self.wake()
 
     def _forgive(self) -> None:
@@ -275,7 +284,7 @@ class Owner:
         if self._deleting:
             raise InstanceNotFound(f"the instance {self.name} is being deleted")
         run = self._run
-        if run is not None and self._admits():
+        if run is not None and self._admits(run):
             run.enter()
             return run
         allowed = self._settings.on_demand_start if self.spec.on_demand_start is None else self.spec.on_demand_start
@@ -284,11 +293,8 @@ class Owner:
         self._refuse_at_once()
         return await self._wait_for_run()
 
-    def _admits(self) -> bool:
-        return self._phase == "up" and self._up and not self._again and not self._yielding and not self._run_is_dead()
-
-    def _run_is_dead(self) -> bool:
-        return self._run is None or self._run.exited
+    def _admits(self, run: Run) -> bool:
+        return self._phase == "up" and self._up and not run.condemned and not run.exited
 
     def _refuse_at_once(self) -> None:
         """Raise what waiting can't change."""
@@ -392,9 +398,6 @@ class Owner:
             await self._over(self._run)
         self._fail("internal_error", "paddock failed to run it: see the server's log")
 
-    def _wants_down(self) -> bool:
-        return not self._up or self._again
-
     async def _mind(self, run: Run) -> None:
         """Watch a ready process until something is to be done about it."""
         await self._announce()
@@ -402,19 +405,20 @@ class Owner:
         left = None
         if idle > 0 and not self.spec.pinned:
             left = idle if run.in_flight else run.used_at + idle - time.monotonic()
-        await self._until(lambda: run.exited or self._wants_down() or (run.recycle and not run.in_flight), left)
+        await self._until(lambda: run.exited or run.condemned or (run.recycle and not run.in_flight), left)
         if run.exited:
             await self._crashed(run)
-        elif self._wants_down():
+        elif run.condemned:
             await self._bring_down(run)
         elif run.recycle and not run.in_flight:
-            self._again = self._restarting = True
+            self._replace()
+            self._restarting = True
         elif left is not None and not run.in_flight and time.monotonic() >= run.used_at + idle:
-            self._up = self._ordered = False  # idle long enough
+            self._go_down(force=False, timeout=None)  # idle long enough
 
     def _now_idle(self) -> None:
         """The last request in flight ended: who waits for that goes on."""
-        if self._yielding or self._again or not self._up or (self._run and self._run.recycle):
+        if self._run is not None and (self._run.condemned or self._run.recycle):
             self.wake()
         self._tools.slots.pump()
 
@@ -504,7 +508,7 @@ class Owner:
             self._opened(run)
         elif run.exited:
             await self._crashed(run)
-        elif self._abandoned():
+        elif self._abandoned(run):
             await self._bring_down(run)
         elif run.foreign:
             await self._over(run)
@@ -513,15 +517,15 @@ class Owner:
             await self._over(run)
             self._fail("start_timeout", f"it was not ready in time: {self._words()}")
 
-    def _abandoned(self) -> bool:
-        return (not self._up and not self._yielding) or self._again
+    def _abandoned(self, run: Run) -> bool:
+        return run.condemned and not self._yielding
 
     async def _progressing(self, run: Run, asking: asyncio.Future[None]) -> bool:
         """Wait for news of a start as long as the log moves on, within reason."""
         limit = self._settings.start_timeout
         for _ in range(LONGEST_START):
             before = self.log.progress
-            if await self._until(lambda: asking.done() or run.exited or self._abandoned(), limit):
+            if await self._until(lambda: asking.done() or run.exited or self._abandoned(run), limit):
                 return True
             if self.log.progress == before:
                 return False
@@ -558,14 +562,11 @@ class Owner:
             return run.in_flight == 0 or run.exited or self._force
 
         while not over():
-            noted = (self._makes_room(), self._drain_until)
-            left = None if noted[0] else noted[1] - time.monotonic()
+            noted = (self._yielding, self._drain_until)
+            left = None if self._yielding else self._drain_until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            await self._until(lambda: over() or noted != (self._makes_room(), self._drain_until), left)  # noqa: B023  awaited here
-
-    def _makes_room(self) -> bool:
-        return self._yielding and not self._again
+            await self._until(lambda: over() or noted != (self._yielding, self._drain_until), left)  # noqa: B023  awaited here
 
     async def _over(self, run: Run) -> None:
         """Everything of a run is gone: its processes, its port, its place."""
@@ -573,7 +574,7 @@ class Owner:
             self._tools.host.log("instance_not_killed", "error", instance=self.name, group=run.child.pid)
         self.log.add([f"=== {self.name} ended ==="])
         self._tools.ports.release(run.plan.port)
-        self._run, self._again, self._yielding, self._force = None, False, False, False
+        self._run, self._yielding, self._force = None, False, False
         if any(not waiter.done() for waiter in self._waiters):
             self._up = True
         self._last_used = run.used_at
@@ -599,11 +600,13 @@ class Owner:
             self._up = self._ordered = self._restarting = False
         elif end.kind == "port_taken":
             self._on_another_port(end.message)
-        elif end.kind == "out_of_memory":
+        elif end.kind == "out_of_memory" and not run.ready:
             await self._short_of_memory(end)
         elif not run.ready and (end.kind in causes.PERMANENT or (lived < FAST and end.mark == self._mark)):
             self._fail(end.kind, end.message)
         else:
+            if end.kind == "out_of_memory":
+                self._alert("out_of_memory", f"{self.name} was killed, as when memory is short")
             self._mark = "" if run.ready else end.mark
             self._back_off(end, run)
 
@@ -619,7 +622,7 @@ class Owner:
         """Make room by sending away the one that was idle longest, and try once more."""
         self._alert("out_of_memory", f"{self.name} ran out of memory")
         slots = self._tools.slots
-        victim = None if self._retried["out_of_memory"] else slots.evict_idle(self)
+        victim = None if self._retried["out_of_memory"] else slots.evict_idle(self, self.wake)
         if victim is None:
             self._fail("out_of_memory", end.message)
             return
@@ -652,7 +655,7 @@ class Owner:
         """Stay down until the next order or request; those who wait share the reason."""
         self.row.failure = Failure(code=code, message=message)
         self._failed_at = time.monotonic()
-        self._up = self._ordered = self._again = self._restarting = self._yielding = False
+        self._up = self._ordered = self._restarting = self._yielding = False
         self._not_before = 0.0
         self._tools.slots.release(self)
         self._enter_phase("down")

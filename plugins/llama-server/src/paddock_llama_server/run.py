@@ -86,7 +86,10 @@ class Run:
         self.ready = False
         self.foreign = False
         self.recycle = False
+        self.condemned = False
+        """Whether its end is decided: it takes no more requests, whatever is ordered later."""
         self.in_flight = 0
+        self.served = 0
         self.began = time.time()
         self.ready_at = 0.0
         self.used_at = time.monotonic()
@@ -103,6 +106,7 @@ class Run:
     def enter(self) -> None:
         """A request begins."""
         self.in_flight += 1
+        self.served += 1
 
     def leave(self) -> None:
         """A request ended; idleness counts from here."""

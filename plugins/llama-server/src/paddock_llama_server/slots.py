@@ -7,7 +7,7 @@ from the moment its start is decided until its process is reaped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -60,6 +60,7 @@ class Slots:
         self.patience = patience
         self._holders: list[Holder] = []
         self._queue: list[Claim] = []
+        self._told: dict[int, list[Callable[[], None]]] = {}
 
     def holds(self, one: Holder) -> bool:
         """Whether it has a place."""
@@ -89,6 +90,8 @@ class Slots:
         """It needs no place any more, or leaves the queue."""
         if self.holds(one):
             self._holders.remove(one)
+            for tell in self._told.pop(id(one), ()):
+                tell()
         self._withdraw(one)
         self.pump()
 
@@ -99,11 +102,12 @@ class Slots:
             return True
         return not rivals and self._free() < 1 and not any(self._may_yield(other) for other in self._holders)
 
-    def evict_idle(self, besides: Holder) -> Holder | None:
-        """Make the one that was idle longest go; returns it, None when there is none."""
+    def evict_idle(self, besides: Holder, then: Callable[[], None]) -> Holder | None:
+        """Make the one that was idle longest go; returns it, None when there is none. `then` is called when it is gone."""
         victims = self._idle()
         victim = next((other for other in victims if other is not besides), None)
         if victim is not None:
+            self._told.setdefault(id(victim), []).append(then)
             victim.evict()
         return victim
 

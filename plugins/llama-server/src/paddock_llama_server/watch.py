@@ -34,15 +34,15 @@ class Watch:
         for owner, run in runs:
             if run is not None and run.child.pid in found:
                 note(run, found[run.child.pid], now - self._looked)
-                ceiling = owner.spec.max_memory_bytes
-                if ceiling and run.usage and run.usage.memory_bytes > ceiling and not run.recycle and run.ready:
-                    self._alert(
-                        owner.name,
-                        "memory_ceiling",
-                        f"{run.usage.memory_bytes} bytes are over its ceiling of {ceiling}",
-                    )
-                    owner.recycle()
+                self._hold_to_ceiling(owner, run)
         self._looked = now
+
+    def _hold_to_ceiling(self, owner: Owner, run: Run) -> None:
+        """Recycle what grew too large. One that served nothing yet would be as large again."""
+        ceiling, usage = owner.spec.max_memory_bytes, run.usage
+        if ceiling and usage and usage.memory_bytes > ceiling and run.served and not run.recycle:
+            self._alert(owner.name, "memory_ceiling", f"{usage.memory_bytes} bytes are over its ceiling of {ceiling}")
+            owner.recycle()
 
     def _alert(self, name: str, code: str, message: str) -> None:
         self._publish(Change(kind="alert", time=time.time(), name=name, code=code, message=message))
