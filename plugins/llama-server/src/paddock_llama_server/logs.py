@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
@@ -171,7 +171,7 @@ class InstanceLog:
             raise found
         return found
 
-    async def follow(self, count: int) -> AsyncIterator[LogEntry]:
+    async def follow(self, count: int) -> AsyncGenerator[LogEntry, None]:
         """The last lines, then every new one; ends when the log is closed."""
         queue: asyncio.Queue[LogEntry | None] = asyncio.Queue(FOLLOWER_LINES)
         self._followers.add(

@@ -105,7 +105,7 @@ class LlamaServer(ModelServer):
         """
         name, slash, inner = model.partition("/")
         if self.manager.has(name):
-            self._check_options(name, options or {})
+            await self._give_options(name, options or {})
             return name, inner if slash else None
         path = await self._file(model)
         name = instance_name(model)
@@ -129,10 +129,14 @@ class LlamaServer(ModelServer):
             raise self._cache.missing(model)
         return found
 
-    def _check_options(self, name: str, options: Mapping[str, Json]) -> None:
-        own = self.manager.get(name).spec.options
+    async def _give_options(self, name: str, options: Mapping[str, Json]) -> None:
+        """Options for an instance that is there: only those that paddock made itself are changed."""
+        spec = self.manager.get(name).spec
+        if spec.managed:
+            await self._adapt(name, options)
+            return
         for option, value in options.items():
-            if own.get(option) != value:
+            if spec.options.get(option) != value:
                 raise BadRequest(f"{option}: the instance {name} has its own; change it there, or leave it out")
 
     async def _adapt(self, name: str, wanted: Mapping[str, Json]) -> None:
@@ -175,7 +179,7 @@ def instance_name(model: str) -> str:
     if fit == model and len(fit) <= _NAME_LENGTH:
         return fit
     mark = hashlib.sha256(model.encode()).hexdigest()[:8]
-    return f"{fit[-(_NAME_LENGTH - 9) :].lstrip('-.')}-{mark}"
+    return f"{fit[-(_NAME_LENGTH - 9) :].lstrip('-.') or 'model'}-{mark}"
 
 
 def instance_info(one: Instance) -> ModelInfo:

@@ -7,12 +7,10 @@ runs out the kernel is to choose this process, not paddock.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500
@@ -24,8 +22,11 @@ def main(arguments: list[str]) -> int:
     parent, command = int(arguments[0]), arguments[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123  pathlib takes longer to import than the rest
+                file.write(str(OOM_SCORE))
+        except OSError:
+            pass
     if os.getppid() != parent:
         return ORPHAN
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a process inherits that
