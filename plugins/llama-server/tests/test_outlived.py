@@ -88,16 +88,15 @@ async def test_kill_9_leaves_no_process_and_no_port_and_the_next_start_goes_on(t
         process.send_signal(signal.SIGKILL)
         await process.wait()
         async with asyncio.timeout(2):
-            while any(groups.started(pid) and not zombie(pid) for pid in ours):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: all(is_dead(pid) for pid in ours))
         assert all(not groups.listening(one["port"]) for one in found)
     async with server(tmp_path) as (_, url), aiohttp.ClientSession() as http:
         for name, before in zip(models, found, strict=True):
             assert (await running(http, url, name))["pid"] != before["pid"]
 
 
-def zombie(pid: int) -> bool:
-    """Whether a process is dead, and only waits for its parent to notice."""
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or only waits for its parent to notice that it is."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
