@@ -8,7 +8,7 @@ import numpy as np
 import openai
 import pytest
 import pytest_asyncio
-from onnx_kit import SENTENCE, WIDTH, imported, overlap_reranker, put
+from onnx_kit import SENTENCE, WIDTH, imported, lexicon, overlap_reranker, put
 
 from paddock.contracts.base import Json
 from paddock.testing.server import RunningServer, running_server
@@ -229,3 +229,22 @@ async def test_a_change_that_keeps_the_vectors_needs_no_task(server: RunningServ
     same: Json = [{"name": "embeddings", "type": "HuggingFaceEmbedder", "config": {"model_name": MINILM}}]
     reply = await server.ask("PATCH", f"{path}/rag/databases/main", {"embedding_strategies": same, "reembed": True})
     assert (reply.status, reply.json()["task_id"]) == (200, None)
+
+
+async def test_entities_become_metadata_of_a_datasets_chunks(server: RunningServer, tmp_path: Path) -> None:
+    imported(
+        tmp_path / "data" / "models" / "hub",
+        lexicon(tmp_path / "names", "ner", ("O", "B-PER"), {"cow": "B-PER"}),
+        "org/names",
+    )
+    path = await project(server, EMBEDDERS[0])
+    config = (await server.ask("GET", path)).json()["project"]["config"]
+    extractor: Json = {"type": "EntityExtractor", "config": {"model": "org/names"}}
+    config["rag"]["data_processing_strategies"][0]["extractors"] = [extractor]
+    reply = await server.ask("PUT", path, {"config": config})
+    assert reply.status == 200, reply.body
+    await processed(server, path)
+    found = (await server.ask("POST", f"{path}/rag/query", {"query": "cow", "database": "main"})).json()
+    named = {one["metadata"]["filename"]: one["metadata"].get("entities_person") for one in found["results"]}
+    assert named["cow.txt"] == ["cow"]
+    assert not any(names for filename, names in named.items() if filename != "cow.txt")

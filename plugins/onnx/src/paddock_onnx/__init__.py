@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from paddock.builtin.hub_cache import HubCache
-from paddock.contracts.base import hookimpl
+from paddock.contracts.base import Service, hookimpl
 from paddock.contracts.providers import (
     Embedder,
     EntityRecogniser,
     Environment,
+    Extractor,
     Host,
     ModelImporter,
     ModelServer,
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
     from paddock_onnx.residency import Residency
 
 __all__ = ["OnnxPlugin", "OnnxSettings", "plugin"]
+
+
+class Running(Service):
+    """The time in which models may be used from other threads."""
+
+    def __init__(self, residency: Residency) -> None:
+        self._residency = residency
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """See `Service.running`."""
+        async with self._residency.running():
+            yield
 
 
 class OnnxPlugin:
@@ -83,6 +98,18 @@ class OnnxPlugin:
         from paddock_onnx.entities import OnnxRecogniser  # noqa: PLC0415
 
         return [OnnxRecogniser(self._residency(env))]
+
+    @hookimpl
+    def paddock_extractors(self, env: Environment) -> Sequence[Extractor]:
+        """Type EntityExtractor."""
+        from paddock_onnx.extractor import EntityExtractor  # noqa: PLC0415
+
+        return [EntityExtractor(self._residency(env))]
+
+    @hookimpl
+    def paddock_services(self, env: Environment) -> Sequence[Service]:
+        """No endpoints: it tells the extractor which loop to ask."""
+        return [Running(self._residency(env))]
 
     @hookimpl
     def paddock_model_importers(self, env: Environment) -> Sequence[ModelImporter]:

@@ -51,6 +51,7 @@ class Residency:
         self._entries: dict[CachedGraph, _Entry] = {}
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None  # set while the server runs, for those who ask from a thread
 
     async def _find(self, model: str) -> CachedGraph:
         """A model's graph; what is not cached is fetched if the setting ``models.auto_download`` says so."""
@@ -168,6 +169,15 @@ class Residency:
         for entry in gone:
             self._forget(entry)
         return [entry.found.id for entry in gone]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The time in which other threads may ask."""
+        self.loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            self.loop = None
 
     async def close(self) -> None:
         """Unload all; what is being loaded ends first."""
