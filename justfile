@@ -22,6 +22,11 @@ test *args:
 llama-server:
     .ci/llama-server
 
+# Fetch the real all-MiniLM-L6-v2 that the tests import, once, and print its folder
+[group('check')]
+minilm:
+    .ci/minilm
+
 # Style, strict types, generated tables
 [group('check')]
 lint:
@@ -80,3 +85,8 @@ classifier folder *args:
 [group('measure')]
 anomaly folder *args:
     uv run --group test python tests/benchmarks/anomaly.py "$@"
+
+# MiniLM's embeddings through HTTP, against sentence-transformers of another environment's Python
+[group('measure')]
+bench-embeddings folder reference:
+    uv run --group test python tests/benchmarks/embeddings.py "$(.ci/minilm)" "$1" --reference "$2"
