@@ -1,9 +1,10 @@
 """Retrieval quality on Cranfield as a user gets it: files uploaded, processed and queried through HTTP.
 
-    python tests/benchmarks/cranfield_http.py FOLDER [--template default]
+    python tests/benchmarks/cranfield_http.py FOLDER [--template default] [--model MINILM]
 
 Prints nDCG@10 of the template's default strategy, of BM25 alone and of the vectors alone, in the same run. The measure is
-that of cranfield.py. Ends with status 1 when the default is below 0.35 or below BM25.
+that of cranfield.py. Ends with status 1 when the default is below 0.35 or below BM25. With a folder of all-MiniLM-L6-v2
+(`just minilm` prints one) that model is imported and embeds the texts; the default must then reach 0.403.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common import ask, folder, goal, server
 from cranfield import FETCHED, Collection, rank, read, score
 
 AT_ONCE = 100  # files in one upload
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def upload(url: str, texts: dict[str, str], work: Path) -> None:
@@ -34,10 +36,38 @@ def upload(url: str, texts: dict[str, str], work: Path) -> None:
         )
 
 
-def prepare(url: str, template: str, collection: Collection, work: Path) -> None:
+def import_model(model: Path, data: Path) -> None:
+    """Take MiniLM into the server's cache."""
+    command = [
+        sys.executable,
+        "-m",
+        "paddock",
+        "models",
+        "import",
+        str(model),
+        "--name",
+        MINILM,
+        "--data-dir",
+        str(data),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def embed_with_minilm(base: str) -> None:
+    """Let the project's database embed with MiniLM."""
+    found = ask(base, "GET", "/rag/databases")
+    name = found["default_database"]
+    embedder = {"name": "minilm", "type": "UniversalEmbedder", "config": {"model": MINILM, "timeout": 3600}}
+    change = {"embedding_strategies": [embedder], "default_embedding_strategy": "minilm"}
+    ask(base, "PATCH", f"/rag/databases/{name}", change)
+
+
+def prepare(url: str, template: str, collection: Collection, work: Path, *, minilm: bool) -> None:
     """A project of the template with the whole collection, processed."""
     ask(url, "POST", "/v1/projects/bench", {"name": "cranfield", "config_template": template})
     base = f"{url}/v1/projects/bench/cranfield"
+    if minilm:
+        embed_with_minilm(base)
     ask(url, "POST", "/v1/projects/bench/cranfield/datasets", {"name": "abstracts"})
     # Document 471 has no text: nothing to find in it, and an empty file is refused.
     upload(
@@ -71,16 +101,24 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=Path)
     options.add_argument("--template", default="default")
+    options.add_argument("--model", type=Path, help="a folder with all-MiniLM-L6-v2")
     given = options.parse_args()
     collection = read(given.folder)
-    with folder() as data, folder() as work, server(data) as child:
-        prepare(child.url, given.template, collection, work)
-        default, bm25, vectors = (run(child.url, collection, name) for name in (None, "bm25", "semantic"))
-    goal("nDCG@10 of the template's default", default, 0.35, least=True)
+    with folder() as data, folder() as work:
+        if given.model:
+            import_model(given.model, data)
+        with server(data) as child:
+            prepare(child.url, given.template, collection, work, minilm=given.model is not None)
+            default, bm25, vectors = (run(child.url, collection, name) for name in (None, "bm25", "semantic"))
+    least = 0.403 if given.model else 0.35
+    goal("nDCG@10 of the template's default", default, least, least=True)
     goal("its ratio to BM25 alone", default / bm25, 1, least=True)
-    goal("nDCG@10 of the hashing embedder alone", vectors, 0.26, least=True)
-    print(f"  BM25 alone: {bm25:.4f}")
-    return int(default < 0.35 or default < bm25)
+    if given.model:
+        print(f"  MiniLM alone: {vectors:.4f}")
+    else:
+        goal("nDCG@10 of the hashing embedder alone", vectors, 0.26, least=True)
+    print(f"  BM25 alone: {bm25:.4f}, the default {default:.4f}")
+    return int(default < least or default < bm25)
 
 
 if __name__ == "__main__":

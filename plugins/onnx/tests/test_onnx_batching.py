@@ -235,6 +235,21 @@ async def test_an_idle_model_is_unloaded_and_a_used_one_is_not(tmp_path: Path) -
                     await made._changed.wait()
 
 
+async def test_a_model_that_was_loaded_for_nobody_is_idle_at_once(tmp_path: Path) -> None:
+    put(tmp_path / "hub", "org/tiny")
+    loads = Loads(held=True)
+    async with residency(tmp_path / "hub", loads, OnnxSettings(idle_seconds=1)) as made:
+        left = asyncio.ensure_future(use(made))
+        await asyncio.to_thread(loads.begun.wait, PATIENCE)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        (entry,) = made._entries.values()
+        loads.go.set()
+        assert entry.loading is not None
+        await entry.loading
+        assert entry.timer is not None
+
+
 async def test_unloading_names_what_went(tmp_path: Path) -> None:
     for name in "ab":
         put(tmp_path / "hub", f"org/{name}")

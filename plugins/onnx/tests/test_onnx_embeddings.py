@@ -18,9 +18,10 @@ from paddock_onnx.settings import OnnxSettings
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
-from paddock.contracts.providers import GatewayCall
+from paddock.contracts.providers import GatewayCall, ModelServer
 from paddock.errors import BadName, BadRequest, ModelNotFound, PaddockError, TooLarge, UpstreamTimeout, ValidationFailed
 from paddock.testing.embedder import EmbedderSuite
+from paddock.testing.serving import ModelServerSuite
 
 MODEL = "org/tiny"
 TEXTS = ["a cow drinks water", "ship", "milk milk milk, and a harbour full of milk!"]
@@ -226,6 +227,21 @@ class TestUniversalEmbedder(EmbedderSuite):
     def embedder(self, tmp_path: Path) -> OnnxEmbedder:
         put(tmp_path / "hub", MODEL, files=SENTENCE)
         return OnnxEmbedder(made(tmp_path / "hub"))
+
+
+class TestEmbeddingServer(ModelServerSuite):
+    """The server as the gateway knows it, asked to embed."""
+
+    model = MODEL
+    unknown_model = "org/none"
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> ModelServer:
+        class EmbedOnly(OnnxServer):
+            operations = frozenset({"embeddings"})
+
+        put(tmp_path / "hub", MODEL, files=SENTENCE)
+        return EmbedOnly(made(tmp_path / "hub"))
 
 
 class TestHuggingFaceEmbedder(TestUniversalEmbedder):

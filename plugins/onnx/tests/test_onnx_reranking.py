@@ -17,9 +17,10 @@ from paddock_onnx.settings import OnnxSettings
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
-from paddock.contracts.providers import GatewayCall
+from paddock.contracts.providers import GatewayCall, ModelServer
 from paddock.errors import BadRequest, TooLarge, ValidationFailed
 from paddock.testing.reranker import RerankerSuite
+from paddock.testing.serving import ModelServerSuite
 
 MODEL = "org/rerank"
 QUERY = "does a cow drink water"
@@ -35,6 +36,21 @@ class TestOnnxReranker(RerankerSuite):
     def reranker(self, tmp_path: Path) -> OnnxReranker:
         imported(tmp_path / "hub", overlap_reranker(tmp_path / "source"), MODEL)
         return OnnxReranker(Residency(HubCache(tmp_path / "hub"), OnnxSettings()))
+
+
+class TestRerankServer(ModelServerSuite):
+    """The server as the gateway knows it, asked to rerank."""
+
+    model = MODEL
+    unknown_model = "org/none"
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> ModelServer:
+        class RerankOnly(OnnxServer):
+            operations = frozenset({"rerank"})
+
+        imported(tmp_path / "hub", overlap_reranker(tmp_path / "source"), MODEL)
+        return RerankOnly(Residency(HubCache(tmp_path / "hub"), OnnxSettings()))
 
 
 @pytest_asyncio.fixture

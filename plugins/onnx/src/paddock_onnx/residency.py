@@ -89,7 +89,7 @@ class Residency:
         try:
             size = await asyncio.to_thread(measured, entry.found, self._settings)
             await self._make_room(entry, size)
-            entry.model = await asyncio.to_thread(self._load_model, entry.found, self._settings)
+            model = entry.model = await asyncio.to_thread(self._load_model, entry.found, self._settings)
         except ValidationFailed as error:
             self._forget(entry)
             raise BadRequest(f"the model {entry.found.id} can't be used: {error.message}") from error
@@ -99,7 +99,8 @@ class Residency:
         except BaseException:
             self._forget(entry)
             raise
-        return entry.model
+        self._rest(entry)  # everybody who waited may have left
+        return model
 
     async def _make_room(self, entry: _Entry, size: int) -> None:
         try:
@@ -124,12 +125,18 @@ class Residency:
     def _give_back(self, entry: _Entry) -> None:
         entry.users -= 1
         entry.last_used = time.monotonic()
+        self._rest(entry)
+
+    def _rest(self, entry: _Entry) -> None:
+        """What happens to a model that nobody uses any more."""
         if entry.users == 0 and entry.model is not None:
             newer = any(one.id == entry.found.id and one != entry.found for one in self._entries)
             if newer:  # the model was imported anew meanwhile
                 self._forget(entry)
                 return
             loop = asyncio.get_running_loop()
+            if entry.timer is not None:
+                entry.timer.cancel()
             entry.timer = loop.call_later(self._settings.idle_seconds, self._expire, entry)
             self._wake()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from paddock.builtin.hub_cache import CachedModel
 from paddock.builtin.model_names import parse_model
 from paddock.builtin.serving import MadeReply
-from paddock.contracts.providers import GatewayCall, Health, HttpReply, ModelInfo, ModelServer, TypeName
+from paddock.contracts.providers import GatewayCall, Health, HttpReply, ModelInfo, ModelServer, Sample, TypeName
 from paddock.errors import BadName, PaddockError, ValidationFailed
 from paddock_onnx.bodies import (
     EmbeddingRequest,
@@ -125,6 +125,14 @@ class OnnxServer(ModelServer):
         """Unload one model, by any of its names, or all. Raises BadName."""
         repo = None if model is None else await asyncio.to_thread(repo_of, self._residency.cache, model)
         return self._residency.unload(repo)
+
+    def metrics(self) -> Iterable[Sample]:
+        """The bytes of each model in memory."""
+        text = "Bytes of the ONNX models in memory."
+        return [
+            Sample(name="onnx_model_bytes", help=text, value=float(one.size), labels={"model": one.id})
+            for one in self._residency.loaded()
+        ]
 
     async def health(self) -> Health:
         """What is loaded, and whether the cache can be read."""
