@@ -104,6 +104,7 @@ class Reader:
     """Runs the document's curl lines; `names` fill the replacements."""
 
     fits = staticmethod(fits)
+    replaced: Mapping[str, str] = REPLACED
 
     def __init__(self, server: RunningServer, folder: Path, echo: EchoModel) -> None:
         self.server = server
@@ -113,7 +114,7 @@ class Reader:
 
     async def curl(self, line: str) -> Answered:
         """Run a curl line."""
-        for printed, real in REPLACED.items():
+        for printed, real in self.replaced.items():
             if printed in line:
                 line = line.replace(printed, real.format(**self.names))
         words = iter(shlex.split(line.replace("\\\n", " "))[1:])
