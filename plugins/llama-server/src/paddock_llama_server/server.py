@@ -16,7 +16,7 @@ from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, Sample, TypeName
-from paddock.contracts.providers.serving import GatewayCall, ModelServer, Operation
+from paddock.contracts.providers.serving import GatewayCall, InstanceCounts, ModelServer, Operation
 from paddock.errors import BadName, BadRequest, Conflict, ModelNotFound, PaddockError
 from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.figures import samples
@@ -149,6 +149,11 @@ class LlamaServer(ModelServer):
     def metrics(self) -> Iterable[Sample]:
         """State, requests, queue, restarts and memory of the instances."""
         return samples(self.manager.all())
+
+    def instance_counts(self) -> InstanceCounts:
+        """Those that are neither running nor stopped count in the total only."""
+        statuses = [one.status for one in self.manager.all()]
+        return InstanceCounts(total=len(statuses), running=statuses.count("running"), stopped=statuses.count("stopped"))
 
     async def health(self) -> Health:
         """Degraded when llama-server is not installed or an instance failed."""
