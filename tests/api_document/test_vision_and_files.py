@@ -57,6 +57,19 @@ async def test_ocr_of_pictures_in_base64(server: RunningServer) -> None:
     fits(reply, OCR)
 
 
+async def test_extraction_without_the_model_says_how_to_get_it(server: RunningServer) -> None:
+    # curl -X POST http://localhost:8000/v1/vision/documents/extract -F "file=@receipt.pdf"
+    #   -F "model=naver-clova-ix/donut-base-finetuned-docvqa" -F "prompts=What is the store name?,What is the total amount?"
+    #   -F "task=vqa"
+    model = "naver-clova-ix/donut-base-finetuned-docvqa"
+    data = aiohttp.FormData(
+        {"model": model, "prompts": "What is the store name?,What is the total amount?", "task": "vqa"}
+    )
+    data.add_field("file", many([drawn()], "PDF"), filename="receipt.pdf")
+    reply = await server.ask("POST", "/v1/vision/documents/extract", data=data)
+    assert (reply.status, f"paddock models import FOLDER --name {model}" in reply.json()["detail"]) == (404, True)
+
+
 async def test_ocr_of_the_runtime(server: RunningServer) -> None:
     # curl -X POST http://localhost:11540/v1/ocr -H "Content-Type: application/json"
     #   -d '{"model": "surya", "images": ["base64..."], "languages": ["en"]}'

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import BinaryIO, cast
 
 import msgspec
@@ -200,15 +199,15 @@ class HelperPool:
     async def ask_async(self, request: bytes, timeout: float) -> msgspec.Raw:
         """The same from the event loop. Cancelling ends the helper that works on it."""
         working = _Working()
-        work = partial(self.ask, request, timeout, working.began)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        job = self._threads.submit(self.ask, request, timeout, working.began)
+        future = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.cancel()
-            working.stop()
-            with suppress(asyncio.CancelledError, PaddockError):
-                await future
+            if not job.cancel():
+                working.stop()
+                await asyncio.wait((future,))
+                future.exception()  # nobody else asks for it
             raise
 
     def close(self) -> None:

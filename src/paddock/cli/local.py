@@ -163,7 +163,8 @@ def run_models_import(options: argparse.Namespace, screen: Screen) -> None:
         def told(progress: Progress) -> None:
             bars.update(bar, description=progress.status, completed=progress.completed, total=progress.total)
 
-        found = importers[0].run(Path(options.folder), options.name, options.quantize, told)
+        importer = next((one for one in importers if one.fits(Path(options.folder))), importers[-1])
+        found = importer.run(Path(options.folder), options.name, options.quantize, told)
     if screen.as_json:
         screen.data({"model": found.model, "task": found.task, "size_bytes": found.size, "folder": str(found.folder)})
     screen.say(f"Imported {found.model} ({found.task}, {found.size / 1e6:.0f} MB).")

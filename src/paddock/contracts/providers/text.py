@@ -68,6 +68,10 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 class ModelImporter(Provider):
     """Takes a model folder of this machine into the model cache."""
 
+    def fits(self, folder: Path) -> bool:  # noqa: ARG002  for importers of certain models
+        """Whether this is a folder for this importer rather than for one of all others. Quick; never raises."""
+        return False
+
     @abstractmethod
     def run(self, folder: Path, name: str | None, quantize: str | None, told: Callable[[Progress], None]) -> Imported:
         """Import, blocking; `told` hears how far it is, in steps. The model is stored under `name`, or one made from the

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from paddock.builtin.hub_cache import HubCache
+from paddock.builtin.hub_store import MARKER, default_name, digest_of, store, working_folder
 from paddock.builtin.model_names import parse_model
 from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
-from paddock.errors import BadName, BadRequest, ProviderUnavailable, ValidationFailed
-from paddock.storage import replace_file
-from paddock.storage.files import fsync_folder
-from paddock_onnx.cache import MARKER, pick_graph, repo_of
+from paddock.errors import BadName, BadRequest, ValidationFailed
+from paddock_onnx.cache import pick_graph, repo_of
 from paddock_onnx.facts import Facts, ModelConfig, read_facts, read_json
 from paddock_onnx.importing.encoders import build
 from paddock_onnx.importing.quantize import quantize as quantized
@@ -37,8 +31,6 @@ COPIED = (
 )  # fmt: skip
 GRAPH = "onnx/model.onnx"
 STEPS = 5
-WORK = ".import-"  # before the name of a folder under construction
-LEFT = 24 * 3600.0  # seconds after which one was left by a crash
 MIB = 1024 * 1024
 Told = Callable[[Progress], None]
 
@@ -67,10 +59,11 @@ class OnnxImporter(ModelImporter):
         if quantize not in (None, "int8"):
             raise BadRequest(f"quantize is int8 or left away, not {quantize!r}")
         source = self._source(folder)
-        model = parse_model(name or _default_name(folder, source)).repo
+        model = parse_model(name or default_name(folder, source)).repo
         told(Progress(status="reading", completed=0, total=STEPS))
         facts = read_facts(source)
-        with self._work() as work:
+        with working_folder(self._cache.root) as work:
+            (work / "onnx").mkdir()
             built = self._graph(source, work, facts, told)
             if quantize:
                 told(Progress(status="quantising to int8", completed=2, total=STEPS))
@@ -80,7 +73,7 @@ class OnnxImporter(ModelImporter):
             probe(work / GRAPH, self._limit)
             verify(work, work / GRAPH, facts)
             told(Progress(status="storing", completed=4, total=STEPS))
-            digest = _digest(work)
+            digest = digest_of(work)
             marker = Marker(imported=time.time(), sha256=digest, quantize=quantize, task=facts.task, built=built)
             (work / MARKER).write_bytes(msgspec.json.encode(marker))
             stored, size = store(self._cache.folder(model), work, digest[:40])
@@ -98,25 +91,6 @@ class OnnxImporter(ModelImporter):
         if found is None:
             raise ValidationFailed(f"{folder} is no folder, and no model of the cache either")
         return found
-
-    @contextmanager
-    def _work(self) -> Iterator[Path]:
-        """A folder on the cache's own disk, gone at the end."""
-        try:
-            self._cache.root.mkdir(parents=True, exist_ok=True)
-            _forget_leftovers(self._cache.root)
-            work = Path(tempfile.mkdtemp(prefix=WORK, dir=self._cache.root))
-        except OSError as error:
-            raise ProviderUnavailable(f"the model cache can't be written: {error.strerror}") from error
-        try:
-            (work / "onnx").mkdir()
-            yield work
-        except OSError as error:
-            raise ProviderUnavailable(
-                f"the model can't be stored ({error.strerror}): free some space in the model cache"
-            ) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
     def _graph(self, source: Path, work: Path, facts: Facts, told: Told) -> bool:
         """Put the graph into `work`; whether it had to be built."""
@@ -147,12 +121,6 @@ class OnnxImporter(ModelImporter):
         target.write_bytes(model.SerializeToString())
 
 
-def _forget_leftovers(root: Path) -> None:
-    for folder in root.glob(f"{WORK}*"):
-        if folder.stat().st_mtime < time.time() - LEFT:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _no_weights(source: Path) -> str:
     if any(source.glob("*.bin")) or any(source.glob("*.pt")):
         return (
@@ -160,17 +128,6 @@ def _no_weights(source: Path) -> str:
             "the model to ONNX"
         )
     return "the folder has no ONNX file and no model.safetensors"
-
-
-def _default_name(folder: Path, source: Path) -> str:
-    """The id of a snapshot of a hub cache, else the folder's own name."""
-    parent = source.parent.parent.name
-    if source.parent.name == "snapshots" and parent.startswith("models--"):
-        return parent.removeprefix("models--").replace("--", "/")
-    name = re.sub(r"[^A-Za-z0-9]+$|^[^A-Za-z0-9]+", "", re.sub(r"[^A-Za-z0-9._]+|-+", "-", folder.resolve().name))
-    if not name:
-        raise BadRequest("name the model with --name ORG/NAME: the folder's own name can't be one")
-    return name[:96]
 
 
 def _quantize(work: Path) -> None:
@@ -188,42 +145,6 @@ def _copy(source: Path, work: Path, model_type: str) -> None:
         (work / pooling.parent.name).mkdir()
         shutil.copyfile(pooling, work / pooling.parent.name / "config.json")
     put_tokenizer(source, work, model_type)
-
-
-def _digest(work: Path) -> str:
-    """The sha256 of all files by their names."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in work.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(work)}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def store(folder: Path, work: Path, revision: str) -> tuple[Path, int]:
-    """Move finished files into a model's folder of the cache as its current revision; returns where it is, and its bytes.
-    An imported revision that it replaces is deleted; one that was downloaded stays."""
-    size = 0
-    for path in work.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            size += path.stat().st_size
-        else:
-            fsync_folder(path)
-    snapshots = folder / "snapshots"
-    snapshots.mkdir(parents=True, exist_ok=True)
-    target = snapshots / revision
-    if target.is_dir():  # the same import again
-        shutil.rmtree(target)
-    work.chmod(0o755)
-    work.rename(target)
-    fsync_folder(snapshots)
-    replace_file(folder / "refs" / "main", revision.encode())
-    for older in snapshots.iterdir():
-        if older != target and (older / MARKER).is_file():
-            shutil.rmtree(older, ignore_errors=True)
-    return target, size
 
 
 def hint(model: str, facts: Facts) -> str:
