@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 from common import goal
 from paddock_anomaly.backends import Options
-from paddock_anomaly.detector import Detector, Wanted, fit
+from paddock_anomaly.detector import Detector
+from paddock_anomaly.fitting import Wanted, fit
 from paddock_anomaly.settings import AnomalySettings
 
 from paddock.contracts.anomaly import Backend

@@ -9,8 +9,10 @@ import pytest
 from paddock_anomaly import AnomalySettings
 from paddock_anomaly.backends import Options, learn
 from paddock_anomaly.calibration import Calibration
-from paddock_anomaly.detector import Detector, Facts, Wanted, fit, session
+from paddock_anomaly.detector import Detector, Facts
+from paddock_anomaly.fitting import Wanted, fit
 from paddock_anomaly.forest import average_path
+from paddock_anomaly.scoring import session
 
 from paddock.contracts.anomaly import Backend
 from paddock.errors import BadRequest, ProviderUnavailable, TooLarge

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from paddock_anomaly import AnomalySettings
 from paddock_anomaly.backends import Options
-from paddock_anomaly.detector import Detector, Wanted, fit
+from paddock_anomaly.detector import Detector
 from paddock_anomaly.encoders import encode, learn
+from paddock_anomaly.fitting import Wanted, fit
 
 from paddock.errors import BadRequest, TooLarge
 

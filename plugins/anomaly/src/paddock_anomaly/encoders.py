@@ -139,14 +139,6 @@ def encode(rows: Sequence[Mapping[str, Json]], features: Sequence[Feature]) -> n
     return matrix
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What rows may look like: the settings' bounds."""
-
-    max_rows: int
-    max_features: int
-    max_text: int
-
-
 def checked(matrix: np.ndarray[Any, np.dtype[np.float64]], names: Sequence[str]) -> None:
     """Raises BadRequest naming the first value that is not finite or too large."""
     import numpy as np  # noqa: PLC0415  heavy: on first use

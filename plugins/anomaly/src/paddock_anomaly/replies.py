@@ -25,7 +25,8 @@ from paddock.contracts.anomaly import (
 from paddock.errors import Conflict, ModelNotFound
 from paddock.storage import check_name
 from paddock_anomaly.backends import Options
-from paddock_anomaly.detector import Detector, Facts, Wanted
+from paddock_anomaly.detector import Detector, Facts
+from paddock_anomaly.fitting import Wanted
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SUFFIXES = (".onnx", ".pkl", ".joblib", ".pt")

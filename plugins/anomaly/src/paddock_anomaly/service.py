@@ -33,7 +33,8 @@ from paddock.contracts.base import Caller, Context, Service, hookimpl
 from paddock.contracts.providers import Host
 from paddock.errors import BadRequest, Forbidden, ModelNotFound, PaddockError
 from paddock.storage import check_name
-from paddock_anomaly.detector import Detector, Facts, fit
+from paddock_anomaly.detector import Detector, Facts
+from paddock_anomaly.fitting import fit
 from paddock_anomaly.replies import detected, filename, fitted, item, missing, named, scored, wanted
 from paddock_anomaly.settings import AnomalySettings
 
