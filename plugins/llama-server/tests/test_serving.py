@@ -128,6 +128,21 @@ class TestUniversal:
         (found,) = bench.manager.all()
         assert found.spec.options["ctx_size"] == 512
 
+    async def test_another_n_ctx_waits_for_the_requests_in_flight(self, chat: UniversalChat, bench: Bench) -> None:
+        stub.write_model(bench.folder / "data/models/m.gguf", hold=True)
+        pieces = chat.chat(ChatCall(body={"model": "m", "messages": []}, stream=True))
+        assert b"t0" in await anext(pieces)
+        run = bench.owner("m").run
+        assert run is not None
+        asking = asyncio.ensure_future(
+            anext(chat.chat(ChatCall(body={"model": "m"}, stream=True, options={"n_ctx": 512})))
+        )
+        await bench.until("m", lambda one: one.waiting == 1)
+        await bench.child(run.address, "POST", "/stub/go")
+        assert b"".join([piece async for piece in pieces]).endswith(b"[DONE]\n\n")
+        assert b"t0" in await asking
+        assert bench.manager.get("m").spec.options["ctx_size"] == 512
+
     async def test_n_ctx_of_an_instance_of_the_users_own_is_refused(self, chat: UniversalChat, bench: Bench) -> None:
         await bench.add("own")
         with pytest.raises(BadRequest, match="ctx_size"):

@@ -118,10 +118,13 @@ class Manager(Service):
         those of another paddock that still lives are let be."""
         left = [spawned for spawned in await self._tools.rows.spawned() if self._is_left(spawned)]
         marked = await asyncio.to_thread(_marked, {row.id for row in rows})
-        for group in {spawned.pid for spawned in left} | {groups.group_of(pid) or pid for pid in marked}:
-            if group != os.getpgrp():
-                self._host.log("instance_leftover_killed", "warn", group=group)
-                groups.signal_group(group, signal.SIGKILL)
+        for spawned in left:
+            self._host.log("instance_leftover_killed", "warn", group=spawned.pid)
+            groups.signal_group(spawned.pid, signal.SIGKILL)
+        for pid in marked:
+            self._host.log("instance_leftover_killed", "warn", pid=pid)
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         for spawned in left:
             await groups.vanished(spawned.pid, CLEANING)
         for spawned in await self._tools.rows.spawned():
@@ -258,6 +261,12 @@ class Manager(Service):
                 raise
         owner.order_update(spec)
         return await self._done(owner, "update")
+
+    async def adapt(self, name: str, spec: Spec) -> None:
+        """Store a new spec for the next start; a running instance goes once it is idle, and never cuts a request for it."""
+        owner = self._living(name)
+        owner.order_update(spec, gently=True)
+        await self._done(owner, "update")
 
     async def delete(self, name: str) -> None:
         """See `Instances.delete`."""

@@ -213,10 +213,13 @@ class Owner:
         self._restarting = True
         self.order_start()
 
-    def order_update(self, spec: Spec) -> None:
-        """Take a new spec; what runs or starts does so with it."""
+    def order_update(self, spec: Spec, *, gently: bool = False) -> None:
+        """Take a new spec; what runs or starts does so with it. `gently`: what runs ends its requests however long they take,
+        and starts again for the next."""
         self.row.spec, self.row.updated = spec, time.time()
-        if self._run is not None and self._up:
+        if gently:
+            self.evict()
+        elif self._run is not None and self._up:
             self._replace()
             self._restarting = True
         self._forgive()

@@ -157,11 +157,13 @@ class Guardian:
         self._popen: subprocess.Popen[bytes] | None = None
 
     def watch(self, group: int) -> None:
-        """Announce a group."""
+        """Announce a group, after `ensure`."""
         self._groups.add(group)
-        if self._popen is not None and self._popen.poll() is None:
-            self._tell(f"+{group}\n")
-        else:
+        self._tell(f"+{group}\n")
+
+    def ensure(self) -> None:
+        """Start it if it does not run. Raises OSError when it can't be."""
+        if self._popen is None or self._popen.poll() is not None:
             self._start()
 
     def _start(self) -> None:

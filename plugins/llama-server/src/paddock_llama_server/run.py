@@ -95,6 +95,7 @@ class Run:
         self.used_at = time.monotonic()
         self.usage: groups.Usage | None = None
         self.cpu_percent: float | None = None
+        guardian.ensure()
         self.child = Child(plan.command, plan.environment, log.add, wakes.changed)
         guardian.watch(self.child.pid)
 

@@ -67,7 +67,7 @@ class LlamaServer(ModelServer):
         async with AsyncExitStack() as stack:
             address = await stack.enter_async_context(self.manager.lease(name, on_demand=True))
             sending = self._send(call, address, inner)
-            if self.manager.get(name).spec.on_client_disconnect == "cancel":
+            if self.manager.owner(name).spec.on_client_disconnect == "cancel":
                 yield await stack.enter_async_context(sending)
                 return
             reply = await opened(stack, sending, self._spawn)
@@ -105,7 +105,8 @@ class LlamaServer(ModelServer):
         """
         name, slash, inner = model.partition("/")
         if self.manager.has(name):
-            await self._give_options(name, options or {})
+            if options:
+                await self._give_options(name, options)
             return name, inner if slash else None
         path = await self._file(model)
         name = instance_name(model)
@@ -140,11 +141,11 @@ class LlamaServer(ModelServer):
                 raise BadRequest(f"{option}: the instance {name} has its own; change it there, or leave it out")
 
     async def _adapt(self, name: str, wanted: Mapping[str, Json]) -> None:
-        """Give a managed instance the options that are asked for; it restarts when it runs with others."""
+        """Give a managed instance the options that are asked for; one that runs with others ends its requests first."""
         spec = self.manager.get(name).spec
         if any(spec.options.get(option) != value for option, value in wanted.items()):
             changed = msgspec.structs.replace(spec, options={**spec.options, **wanted})
-            await self.manager.update(name, changed)
+            await self.manager.adapt(name, changed)
 
     def metrics(self) -> Iterable[Sample]:
         """State, requests, queue, restarts and memory of the instances."""
