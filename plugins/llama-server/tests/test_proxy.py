@@ -28,6 +28,7 @@ class Child:
         self.reached = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.ended = asyncio.Event()
         self.sizes: list[int] = []
         self.closed: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
@@ -61,6 +62,7 @@ class Child:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        self.ended.set()
         return reply
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
@@ -201,6 +203,25 @@ async def test_a_client_that_leaves_ends_the_work_of_the_child(proxied: Proxied,
         asking.cancel()
     await asyncio.wait_for(proxied.child.cancelled.wait(), 10)
     await proxied.idle()
+
+
+@pytest.mark.parametrize("path", ["/hang", "/stream"])
+async def test_an_instance_that_must_not_be_cut_off_ends_its_work_without_the_client(
+    proxied: Proxied, path: str
+) -> None:
+    await proxied.fake.update("one", Spec(on_client_disconnect="drain"))
+    asking = asyncio.ensure_future(proxied.request("POST", PREFIX + path, data=b"x").__aenter__())
+    await asyncio.wait_for(proxied.child.reached.wait(), 10)
+    if path == "/stream":
+        reply = await asking
+        await reply.content.readline()
+        reply.close()
+    else:
+        asking.cancel()
+    proxied.child.go_on.set()
+    await asyncio.wait_for(proxied.child.ended.wait(), 10)
+    await proxied.idle()
+    assert not proxied.child.cancelled.is_set()
 
 
 async def test_a_large_upload_arrives_while_it_is_sent(proxied: Proxied) -> None:

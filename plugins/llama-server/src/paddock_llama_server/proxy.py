@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 from urllib.parse import unquote
 
 from paddock.contracts.base import RawRequest, Reply, Service, Socket, hookimpl
 from paddock.contracts.instances import InstancePath, ProxyPath
 from paddock.contracts.providers import HttpClient, HttpReply, HttpSocket
 from paddock.errors import BadRequest, NotFound, ProviderUnavailable
+from paddock_llama_server.drain import Followed, Spawn, finished, opened
 from paddock_llama_server.spec import Address, Instances
 from paddock_llama_server.waiting import first_of
 
@@ -107,6 +110,20 @@ class InstanceProxy(Service):
     def __init__(self, instances: Instances, http: HttpClient) -> None:
         self._instances = instances
         self._http = http
+        self._draining: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """See `Service.running`. What is still read to its end is broken off: its instance goes as well."""
+        yield
+        for task in self._draining:
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
 
     @hookimpl
     async def instance_proxy(self, params: ProxyPath, data: RawRequest) -> Reply:
@@ -134,14 +151,18 @@ class InstanceProxy(Service):
             address = await stack.enter_async_context(self._instances.lease(name, on_demand=False))
             body = Body(aiter(request))
             await body.begin()
+            sending = self._send(request, address, path, body)
+            drain = body.whole is not None and self._instances.get(name).spec.on_client_disconnect == "drain"
             try:
-                reply = await stack.enter_async_context(self._send(request, address, path, body))
+                reply: HttpReply = (
+                    await opened(stack, sending, self._spawn) if drain else await stack.enter_async_context(sending)
+                )
             except ProviderUnavailable as error:
                 if body.error is not None:
                     raise body.error from error
                 raise
             return Reply(
-                body=relayed(reply, stack.pop_all()),
+                body=relayed(reply, stack.pop_all(), self._spawn),
                 media_type=reply.headers.get("Content-Type", "application/octet-stream"),
                 status=reply.status,
                 headers=reply_headers(reply.headers),
@@ -175,12 +196,18 @@ class InstanceProxy(Service):
                 await first_of(_upward(socket, child), _downward(child, socket))
 
 
-async def relayed(reply: HttpReply, stack: AsyncExitStack) -> AsyncGenerator[bytes, None]:
-    """The reply's bytes; begins with nothing, so that the head goes out before the first of them. Ends the exchange."""
-    async with stack:
+async def relayed(reply: HttpReply, stack: AsyncExitStack, spawn: Spawn) -> AsyncGenerator[bytes, None]:
+    """The reply's bytes; begins with nothing, so that the head goes out before the first of them. Ends the exchange, or
+    leaves one that must not be cut off to `spawn`."""
+    try:
         yield b""
         async for piece in reply.chunks():
             yield piece
+    finally:
+        if isinstance(reply, Followed) and not reply.ended:
+            spawn(finished(reply, stack))
+        else:
+            await stack.aclose()
 
 
 async def _upward(socket: Socket, child: HttpSocket) -> None:

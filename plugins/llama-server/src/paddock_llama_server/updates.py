@@ -97,7 +97,8 @@ class Updates(Service):
         low = False
         while True:
             for one in self._instances.all():
-                figures = stats(one) if one.status == "running" else None
+                measured = one.status == "running" and one.memory_bytes is not None
+                figures = stats(one) if measured else None
                 if figures is not None:
                     box.put(update("instance_stats_updated", {"name": one.name, **msgspec.structs.asdict(figures)}))
             free = (await asyncio.to_thread(shutil.disk_usage, self._data_dir)).free
