@@ -1,0 +1,72 @@
+"""Instances behind the gateway: one name for every path, started with the first request, shown in the list and in /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from paddock_llama_server.stub import write_command, write_model
+
+from paddock.testing.server import RunningServer, running_server
+
+SAID: Any = [{"role": "user", "content": "Hello?"}]
+LONG = 30
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RunningServer]:
+    models = tmp_path / "models"
+    write_model(models / "quick.gguf", tokens=3)
+    write_model(models / "held.gguf", tokens=3, hold=True)
+    command = write_command(tmp_path / "llama-server")
+    settings = {"llama_server": {"command": str(command), "model_dirs": [str(models)]}}
+    async with running_server(tmp_path / "data", settings=settings) as server:
+        for name in ("quick", "held"):
+            body = {"model": str(models / f"{name}.gguf"), "on_demand_start": True}
+            reply = await server.ask("POST", f"/api/v1/instances/{name}", body)
+            assert reply.status == 201, reply.body
+        yield server
+
+
+async def state_of(server: RunningServer, name: str) -> dict[str, Any]:
+    reply = await server.ask("GET", f"/api/v1/instances/{name}/proxy/stub/state")
+    assert reply.status == 200, reply.body
+    return dict(reply.json())
+
+
+@pytest.mark.parametrize("model", ["quick", "llama-server/quick"])
+async def test_an_instance_answers_by_name_whole_and_as_a_stream(server: RunningServer, model: str) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key="callers-own", max_retries=0) as client:
+        reply = await client.chat.completions.create(model=model, messages=SAID)
+        assert reply.choices[0].message.content
+        stream = await client.chat.completions.create(model=model, messages=SAID, stream=True)
+        assert [chunk async for chunk in stream if chunk.choices]
+    assert "callers-own" not in str(await state_of(server, "quick"))
+
+
+async def test_the_list_shows_instances_as_llamactl_does(server: RunningServer) -> None:
+    items = {item["id"]: item for item in (await server.ask("GET", "/v1/models")).json()["data"]}
+    assert items["quick"]["owned_by"] == "llamactl"
+    assert items["quick"]["status"] in ("starting", "running")
+    assert (await server.ask("GET", "/v1/models/quick")).json()["name"] == "quick"
+
+
+async def test_a_client_that_leaves_its_stream_is_gone_for_the_child_too(server: RunningServer) -> None:
+    body = {"model": "held", "messages": SAID, "stream": True}
+    async with asyncio.timeout(LONG):
+        async with server.session.post(f"{server.base_url}/v1/chat/completions", json=body) as reply:
+            await reply.content.readany()
+        while not (await state_of(server, "held"))["gone"]:
+            pass
+
+
+async def test_the_metrics_tell_the_state_of_every_instance(server: RunningServer) -> None:
+    assert (await server.ask("POST", "/v1/chat/completions", {"model": "quick", "messages": SAID})).status == 200
+    text = (await server.ask("GET", "/metrics")).body.decode()
+    assert 'paddock_instance_state{instance="quick",state="running"} 1.0' in text
+    assert 'paddock_instance_requests{instance="quick"} 0.0' in text
+    assert 'paddock_instance_restarts_total{instance="quick"} 0.0' in text
