@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -89,6 +90,15 @@ class TestNewer:
         changed = await api.good("PUT", "/api/v1/instances/one", {"temp": 0, "ctx_size": None, "api_key": MASK})
         assert changed["options"]["backend_options"] == {"model": "/m.gguf", "temp": 0, "api_key": MASK}
         assert api.fake.get("one").spec.options["api_key"] == "s"
+
+    async def test_of_two_updates_at_once_neither_is_lost(self, api: Api) -> None:
+        await api.good("POST", "/api/v1/instances/one", {"model": "/m.gguf"}, 201)
+        await asyncio.gather(
+            api.good("PUT", "/api/v1/instances/one", {"temp": 0}),
+            api.good("PUT", "/api/instances/one", {"options": {"threads": 2}}),
+            api.good("PUT", "/api/v1/instances/one", {"ctx_size": 5}),
+        )
+        assert api.fake.get("one").spec.options == {"model": "/m.gguf", "temp": 0, "threads": 2, "ctx_size": 5}
 
     async def test_start_stop_and_restart_say_what_begins(self, api: Api) -> None:
         await api.good("POST", "/api/v1/instances/one", {"model": "/m.gguf"}, 201)

@@ -13,10 +13,12 @@ from paddock_llama_server.spec import Spec
 
 
 class Drafts:
-    """Holds a spec against the model folders and against the binary's own flags."""
+    """Holds a spec against the model folders and against the binary's own flags. Who merges into a stored spec holds
+    `merging` from reading it to storing it, so that of two updates neither is lost."""
 
     def __init__(self, settings: LlamaServerSettings, data_dir: Path, host: Host, binary: Binary) -> None:
         self.settings = settings
+        self.merging = asyncio.Lock()
         self._data_dir = data_dir
         self._host = host
         self._binary = binary

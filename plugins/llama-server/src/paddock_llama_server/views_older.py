@@ -120,9 +120,10 @@ class OlderApi(Service):
     @hookimpl
     async def older_instance_update(self, params: OlderInstancePath, data: OlderUpdate) -> OlderUpdateReply:
         """Merge."""
-        old = self._instances.get(params.name).spec
-        spec = await self._drafts.checked(read_older_update(data, old, self._drafts.settings))
-        changed = await self._instances.update(params.name, spec)
+        async with self._drafts.merging:
+            old = self._instances.get(params.name).spec
+            spec = await self._drafts.checked(read_older_update(data, old, self._drafts.settings))
+            changed = await self._instances.update(params.name, spec)
         return OlderUpdateReply(message="Instance updated successfully", instance=detail(changed))
 
     @hookimpl

@@ -96,9 +96,10 @@ class NewerApi(Service):
     @hookimpl
     async def instance_update(self, params: InstancePath, data: InstanceOptions) -> InstanceView:
         """Merge."""
-        old = self._instances.get(params.name).spec
-        spec = await self._drafts.checked(read_update(data.given, old, self._drafts.settings))
-        return view(await self._instances.update(params.name, spec))
+        async with self._drafts.merging:
+            old = self._instances.get(params.name).spec
+            spec = await self._drafts.checked(read_update(data.given, old, self._drafts.settings))
+            return view(await self._instances.update(params.name, spec))
 
     @hookimpl
     async def instance_delete(self, params: InstancePath) -> None:
