@@ -101,6 +101,8 @@ def test_an_onnx_file_is_taken_as_it_is_with_the_files_beside_it(tmp_path: Path)
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=0)
     found = imported(tmp_path / "hub", folder, "org/exported")
     assert (found.folder / "onnx" / "model.onnx_data").is_file()
+    small = imported(tmp_path / "hub", folder, "org/small", "int8").folder / "onnx"
+    assert [path.name for path in small.iterdir()] == ["model.onnx"]
     ids, mask = batch()
     assert np.array_equal(session(found.folder).run(ids, mask), session(built).run(ids, mask))
 
@@ -148,6 +150,35 @@ def test_a_vocabulary_of_byte_pairs_becomes_a_tokenizer(tmp_path: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\nc o\nco w\n")
     made = session(imported(tmp_path / "hub", folder, "org/old").folder).tokenizer
     assert made.encode("cow").tokens == ["<s>", "cow", "</s>"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null", '{"model": null}', '{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}',
+     '{"version": "1.0", "model": ' + "[" * 100_000, '{"model": {"type": "WordPiece", "vocab": {"a": -1}}}', "\x00"],
+    ids=range(9),
+)  # fmt: skip
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
+    folder = tiny(tmp_path / "source")
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(ValidationFailed, match=r"tokenizer\.json"):
+        imported(tmp_path / "hub", folder, "org/tiny")
+
+
+def test_a_folder_without_a_tokenizer_says_what_to_copy(tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "source")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValidationFailed, match="save_pretrained"):
+        imported(tmp_path / "hub", folder, "org/tiny")
+
+
+def test_a_cached_model_with_a_link_that_leads_out_is_not_run(tmp_path: Path) -> None:
+    folder = put(tmp_path / "hub", "org/tiny").folder
+    outside = tmp_path / "outside.json"
+    (folder / "config.json").rename(outside)
+    (folder / "config.json").symlink_to(outside)
+    with pytest.raises(BadRequest, match=r"lacks config\.json"):
+        find_graph(HubCache(tmp_path / "hub"), "org/tiny")
 
 
 def corrupt(folder: Path, what: str) -> None:

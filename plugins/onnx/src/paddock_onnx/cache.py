@@ -41,11 +41,17 @@ def find_graph(cache: HubCache, model: str) -> CachedGraph:
     snapshot = cache.snapshot(repo)
     if snapshot is None:
         raise cache.missing(model)
-    name = pick_graph(list(cache.files(snapshot)))
+    files = cache.files(snapshot)
+    name = pick_graph(list(files))
     if name is None:
         raise BadRequest(
             f"the model {repo} is cached without an ONNX file: build one with `paddock models import {repo}` (from its "
             "model.safetensors)"
+        )
+    missing = [one for one in ("config.json", "tokenizer.json") if one not in files]
+    if missing:
+        raise BadRequest(
+            f"the model {repo} lacks {missing[0]}, so it can't be run: fetch it anew, or import a whole folder"
         )
     return CachedGraph(id=repo, folder=snapshot, graph=snapshot / name)
 

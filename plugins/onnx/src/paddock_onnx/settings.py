@@ -22,5 +22,5 @@ class OnnxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     memory_mb: Positive = 4096
     max_texts: Positive = 2048
     max_text_chars: Positive = 200_000
-    batch_tokens: Positive = 2048
+    batch_tokens: Positive = 1024
     max_model_mb: Positive = 8192

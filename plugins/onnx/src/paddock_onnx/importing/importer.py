@@ -67,7 +67,7 @@ class OnnxImporter(ModelImporter):
             built = self._graph(source, work, facts, told)
             if quantize:
                 told(Progress(status="quantising to int8", completed=2, total=STEPS))
-                _quantize(work)
+                _quantize(work, self._limit)
             told(Progress(status="checking", completed=3, total=STEPS))
             _copy(source, work, facts.model_type)
             probe(work / GRAPH, self._limit)
@@ -130,11 +130,14 @@ def _no_weights(source: Path) -> str:
     return "the folder has no ONNX file and no model.safetensors"
 
 
-def _quantize(work: Path) -> None:
+def _quantize(work: Path, limit: int) -> None:
     source = work / "onnx" / "full.onnx"
     (work / GRAPH).rename(source)
     quantized(source, work / GRAPH)
-    source.unlink()
+    needed = {(work / GRAPH).name, *probe(work / GRAPH, limit).external}
+    for file in (work / GRAPH).parent.iterdir():
+        if file.name not in needed:  # the full graph, and the weights that lay beside it
+            file.unlink()
 
 
 def _copy(source: Path, work: Path, model_type: str) -> None:

@@ -37,7 +37,9 @@ def check_tokenizer(text: str) -> None:
         raise ValidationFailed(f"{FILE} is too large for a tokenizer")
     try:
         Tokenizer.from_str(text)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what panics in Rust is no Exception
         raise ValidationFailed(f"{FILE} can't be read: {str(error)[:200]}") from error
 
 
