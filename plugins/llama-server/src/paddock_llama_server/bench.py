@@ -66,12 +66,12 @@ class Bench:
 
     def starts(self, name: str) -> int:
         """How often the model's process was started."""
-        path = self.folder / f"{name}.starts"
-        return len(path.read_text().splitlines()) if path.exists() else 0
+        return len(self.pids(name))
 
     def pids(self, name: str) -> list[int]:
         """The processes that were started, in order."""
-        return [int(line.split()[0]) for line in (self.folder / f"{name}.starts").read_text().splitlines()]
+        path = self.folder / f"{name}.starts"
+        return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
 
     def owner(self, name: str) -> Owner:
         """The owner of an instance."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import time
@@ -29,11 +28,12 @@ from paddock_llama_server.files import ModelFiles
 from paddock_llama_server.guard import check_environment, model_folders
 from paddock_llama_server.logs import Limits, Logs
 from paddock_llama_server.news import News
-from paddock_llama_server.owner import Owner, no_room
+from paddock_llama_server.orders import full
+from paddock_llama_server.owner import Owner
 from paddock_llama_server.ports import Ports
 from paddock_llama_server.process import Guardian, find_command
 from paddock_llama_server.rows import Row, Rows, Spawned, lives, me
-from paddock_llama_server.run import connect_host
+from paddock_llama_server.run import connect_host, is_loopback
 from paddock_llama_server.settings import LlamaServerSettings
 from paddock_llama_server.slots import Slots
 from paddock_llama_server.spec import Address, Change, Instance, LogEntry, Spec
@@ -99,7 +99,7 @@ class Manager(Service):
 
     def _check_settings(self) -> None:
         settings = self.settings
-        if not _is_loopback(connect_host(settings.host)):
+        if not is_loopback(connect_host(settings.host)):
             raise ValidationFailed(
                 f"llama_server.host {settings.host}: paddock reaches its children on the loopback only"
             )
@@ -237,7 +237,7 @@ class Manager(Service):
         owner = Owner(Row(id=str(uuid.uuid4()), name=name, spec=spec, created=now, updated=now), self._tools)
         try:
             if start and not self._tools.slots.take(owner):
-                raise _full(name)
+                raise full(name)
             await self._tools.rows.save(owner.row)
         except BaseException:
             owner.order_delete()
@@ -305,7 +305,7 @@ class Manager(Service):
             if owner.stops != stops:
                 return owner.snapshot()  # it was stopped or deleted meanwhile, and the last order counts
         if not owner.alive and not self._tools.slots.take(owner):
-            raise _full(name)
+            raise full(name)
         if action == "restart":
             owner.order_restart()
         else:
@@ -381,17 +381,6 @@ class Manager(Service):
                 f"{command} is not there or can't be executed: set llama_server.command to llama-server's path"
             )
         return found
-
-
-def _full(name: str) -> InstanceLimit:
-    return no_room(f"{name} can't start: as many instances run as may, or another of its group; stop one first")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _marked(ids: set[str]) -> list[int]:

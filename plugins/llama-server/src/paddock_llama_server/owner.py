@@ -11,265 +11,28 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import Counter, deque
 from collections.abc import Callable
-from typing import Literal
 
-from paddock.errors import InstanceLimit, InstanceNotFound, PaddockError, ProviderUnavailable
+from paddock.errors import PaddockError, ProviderUnavailable
 from paddock_llama_server import causes
+from paddock_llama_server.orders import Wanted
 from paddock_llama_server.rows import Failure, Row, Spawned, me
 from paddock_llama_server.run import Run, Wakes, plan
-from paddock_llama_server.spec import Change, Instance, Spec, Status
 from paddock_llama_server.tools import NotStarted, Tools
-
-Phase = Literal["down", "waiting", "queued", "loading", "up", "ending"]
 
 LONGEST_DELAY = 60.0
 CALM = 60.0  # seconds ready after which earlier crashes are forgotten, at least
 FAST = 2.0  # an end before that, twice with the same words, will not get better
-REMEMBERED = 3.0  # seconds in which requests share a failure instead of trying again
 PORTS_TRIED = 5  # when others take them between the look and the start
 LONGEST_START = 10  # times start_timeout, while the log shows progress
 
 
-class Owner:
+class Owner(Wanted):
     """One instance. Its methods are called in the event loop and return at once unless they are coroutines."""
 
     def __init__(self, row: Row, tools: Tools) -> None:
-        self.row = row
-        self._tools = tools
-        self._settings = tools.settings
-        self.log = tools.logs.open(row.name)
-        self.stops = 0
-        """Grows with every order to stop: an order to start that was given before has no effect any more."""
-        self._woken = asyncio.Event()
-        self._phase: Phase = "down"
-        self._up = False
-        self._ordered = False
-        self._restarting = False
-        self._yielding = False
-        self._deleting = False
-        self._closing = False
-        self._force = False
-        self._drain_until = 0.0
-        self._generation = 0
-        self._run: Run | None = None
-        self._waiters: list[asyncio.Future[Run]] = []
-        self._not_before = 0.0
-        self._crashes: deque[float] = deque()
-        self._mark = ""
-        self._retried: Counter[str] = Counter()
-        self._failed_at = -REMEMBERED
-        self._last_used = 0.0
-        self._kept: tuple[object, ...] = (row.spec, row.wanted, row.failure, row.last_used)
-        self._shown: Status = self.status
-        self._settled = asyncio.Condition()
+        super().__init__(row, tools)
         self._task = asyncio.ensure_future(self._live())
-
-    # --- what is seen --------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The instance's name."""
-        return self.row.name
-
-    @property
-    def spec(self) -> Spec:
-        """What it is told to be."""
-        return self.row.spec
-
-    @property
-    def status(self) -> Status:
-        """What it is now, with the orders that were taken."""
-        going = not self._up or self._deleting or self._closing
-        match self._phase:
-            case "ending":
-                return "stopping" if going else "restarting" if self._restarting else "starting"
-            case "up":
-                return self._status_of_ready(going=going)
-            case "loading":
-                if going and not self._yielding:
-                    return "stopping"
-                return "restarting" if self._restarting else "starting"
-            case "waiting":
-                return "restarting" if self._up else self._resting()
-            case _:
-                if self._up and not going:
-                    return "restarting" if self._restarting else "starting"
-                return self._resting()
-
-    def _status_of_ready(self, *, going: bool) -> Status:
-        run = self._run
-        ends = run is None or run.exited or run.condemned
-        if ends and run is not None and self._yielding and run.in_flight and not run.exited:
-            return "running"  # it makes room for another when its requests have ended
-        if going:
-            return "stopping"
-        return "restarting" if ends else "running"
-
-    def _resting(self) -> Status:
-        return "failed" if self.row.failure else "stopped"
-
-    def snapshot(self) -> Instance:
-        """The instance as the APIs see it."""
-        run, failure = self._run, self.row.failure
-        return Instance(
-            name=self.name,
-            spec=self.spec,
-            status=self.status,
-            wanted=self.row.wanted,
-            created=self.row.created,
-            updated=self.row.updated,
-            port=run.plan.port if run else self.spec.port,
-            pid=run.child.pid if run else None,
-            started=run.began if run else None,
-            last_used=self.row.last_used,
-            in_flight=run.in_flight if run else 0,
-            waiting=len(self._waiters),
-            restarts=len(self._crashes),
-            last_error=failure.message if failure else None,
-            error_code=failure.code if failure else None,
-            memory_bytes=run.usage.memory_bytes if run and run.usage else None,
-            cpu_percent=run.cpu_percent if run else None,
-        )
-
-    @property
-    def run(self) -> Run | None:
-        """The present process."""
-        return self._run
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs, starts, or waits to: a start needs no further place then."""
-        return self._up
-
-    @property
-    def queued_requests(self) -> int:
-        """The requests that wait for a place."""
-        return len(self._waiters) if self._phase in ("down", "queued") else 0
-
-    @property
-    def deleting(self) -> bool:
-        """Whether it is on its way out."""
-        return self._deleting
-
-    # --- as the slots see it -------------------------------------------------------------------------------------------
-
-    @property
-    def groups(self) -> frozenset[str]:
-        """See `slots.Holder`."""
-        named = {group for group, names in self._settings.groups.items() if self.name in names}
-        return frozenset(named | ({self.spec.group} if self.spec.group else set()))
-
-    @property
-    def busy(self) -> bool:
-        """See `slots.Holder`; one that loads is busy, because somebody wanted it just now."""
-        return self._phase != "up" or bool(self._waiters) or bool(self._run and self._run.in_flight)
-
-    @property
-    def evictable(self) -> bool:
-        """See `slots.Holder`: pinned ones, and those without an idle timeout, stay."""
-        return not self.spec.pinned and self._idle_timeout() > 0
-
-    @property
-    def leaving(self) -> bool:
-        """See `slots.Holder`."""
-        return self._yielding or not self._up or self._phase == "ending" or self._deleting or self._closing
-
-    @property
-    def used_at(self) -> float:
-        """See `slots.Holder`."""
-        return self._run.used_at if self._run else self._last_used
-
-    def evict(self) -> None:
-        """See `slots.Holder`."""
-        if self._run is not None:
-            self._up, self._ordered, self._yielding, self._run.condemned = False, False, True, True
-            self.wake()
-
-    def granted(self) -> None:
-        """See `slots.Holder`."""
-        self.wake()
-
-    # --- orders --------------------------------------------------------------------------------------------------------
-
-    def order_start(self) -> None:
-        """Begin to start; a failure and a wait after a crash are over."""
-        self._forgive()
-        self.row.wanted, self.row.failure = "running", None
-        self._up = self._ordered = True
-        self.wake()
-
-    def order_stop(self, *, force: bool, timeout: float | None) -> None:
-        """Begin to stop; whoever waits for the start hears that it was given up."""
-        self.stops += 1
-        self.row.wanted, self.row.failure = "stopped", None
-        self._go_down(force=force, timeout=timeout)
-        self._fail_waiters(ProviderUnavailable(f"the start of {self.name} was aborted: it was stopped"))
-
-    def order_restart(self) -> None:
-        """Begin to stop, then start."""
-        self._replace()
-        self._restarting = True
-        self.order_start()
-
-    def order_update(self, spec: Spec, *, gently: bool = False) -> None:
-        """Take a new spec; what runs or starts does so with it. `gently`: what runs ends its requests however long they take,
-        and starts again for the next."""
-        self.row.spec, self.row.updated = spec, time.time()
-        if gently:
-            self.evict()
-        elif self._run is not None and self._up:
-            self._replace()
-            self._restarting = True
-        self._forgive()
-        self.wake()
-
-    def _replace(self) -> None:
-        """The present process is to go, another is to come."""
-        if self._run is not None:
-            self._run.condemned, self._yielding = True, False
-            self._drain_until = time.monotonic() + self._settings.stop_grace
-
-    def order_delete(self) -> None:
-        """Take no more requests, stop, end."""
-        if not self._deleting:
-            self.stops += 1
-            self._deleting = True
-            self._go_down(force=False, timeout=None)
-            self._fail_waiters(InstanceNotFound(f"the instance {self.name} was deleted"))
-
-    def order_close(self) -> None:
-        """The server shuts down: stop, keeping what is wanted."""
-        self._closing = True
-        self._go_down(force=False, timeout=None)
-        self._fail_waiters(ProviderUnavailable("the server is shutting down"))
-
-    def _go_down(self, *, force: bool, timeout: float | None) -> None:
-        until = time.monotonic() + (self._settings.stop_grace if timeout is None else timeout)
-        going = self._run is not None and self._run.condemned and not self._yielding
-        self._drain_until = min(self._drain_until, until) if going else until
-        self._up = self._ordered = self._restarting = self._yielding = False
-        self._force = self._force or force
-        if self._run is not None:
-            self._run.condemned = True
-        self.wake()
-
-    def _forgive(self) -> None:
-        self._crashes.clear()
-        self._retried.clear()
-        self._mark, self._not_before, self._failed_at = "", 0.0, -REMEMBERED
-
-    def recycle(self) -> None:
-        """Restart once no request is in flight: it took too much memory."""
-        if self._run is not None:
-            self._run.recycle = True
-            self.wake()
-
-    def wake(self) -> None:
-        """Something changed."""
-        self._publish()
-        self._woken.set()
 
     async def ended(self) -> None:
         """Wait until the owner is done, after `order_delete` or `order_close`."""
@@ -279,89 +42,6 @@ class Owner:
         """Wait until it is neither starting, stopping nor restarting."""
         async with self._settled:
             await self._settled.wait_for(lambda: self._task.done() or self.status in ("running", "stopped", "failed"))
-
-    # --- requests ------------------------------------------------------------------------------------------------------
-
-    async def enter(self, *, on_demand: bool) -> Run:
-        """Begin a request on the running process; `Run.leave` ends it. See `Instances.lease`."""
-        if self._deleting:
-            raise InstanceNotFound(f"the instance {self.name} is being deleted")
-        run = self._run
-        if run is not None and self._admits(run):
-            run.enter()
-            return run
-        allowed = self._settings.on_demand_start if self.spec.on_demand_start is None else self.spec.on_demand_start
-        if not on_demand or (not allowed and not self._up):
-            raise ProviderUnavailable(f"the instance {self.name} is not running (it is {self.status}): start it")
-        self._refuse_at_once()
-        return await self._wait_for_run()
-
-    def _admits(self, run: Run) -> bool:
-        return self._phase == "up" and self._up and not run.condemned and not run.exited
-
-    def _refuse_at_once(self) -> None:
-        """Raise what waiting can't change."""
-        if self._closing:
-            raise ProviderUnavailable("the server is shutting down")
-        failure = self.row.failure
-        since = time.monotonic() - self._failed_at
-        if failure and not self._up and since < REMEMBERED:
-            raise ProviderUnavailable(f"{self.name} failed: {failure.message}", REMEMBERED - since)
-        slots = self._tools.slots
-        if slots.holds(self):
-            return
-        if slots.hopeless(self):
-            raise no_room(
-                f"{self.name} can't start: as many instances run as may, and none of them makes room; stop one"
-            )
-        if self._tools.waiting() >= self._settings.queue_size:
-            raise no_room(f"{self.name} can't start now: the queue of requests is full")
-
-    async def _wait_for_run(self) -> Run:
-        if not self._up:
-            self._up = True
-            self.row.failure = None
-        waiter: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self.wake()
-        try:
-            return await self._bounded(waiter)
-        except BaseException:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().leave()  # it was let in, and nobody is there to leave
-            raise
-        finally:
-            self._gave_up(waiter)
-
-    async def _bounded(self, waiter: asyncio.Future[Run]) -> Run:
-        """Wait as long as a place in the queue and then a start may take."""
-        arrived = time.monotonic()
-        while True:
-            queued = self._phase in ("down", "queued")
-            limit = self._settings.queue_timeout + (0 if queued else self._settings.start_timeout)
-            left = arrived + limit - time.monotonic()
-            done, _ = await asyncio.wait({waiter}, timeout=max(0.0, left))
-            if done:
-                return waiter.result()
-            if self._phase in ("down", "queued"):
-                raise no_room(f"{self.name} can't start: no place was free in {limit:g} s")
-            if not queued:
-                raise ProviderUnavailable(f"{self.name} was not ready in {limit:g} s; it is {self.status}")
-
-    def _gave_up(self, waiter: asyncio.Future[Run]) -> None:
-        with contextlib.suppress(ValueError):
-            self._waiters.remove(waiter)
-        waiter.cancel()
-        if not self._waiters and not self._ordered and self._phase == "queued":
-            self._up = False  # nobody wants it any more, and nothing was begun
-        self.wake()
-
-    def _fail_waiters(self, error: PaddockError) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-
-    # --- the task ------------------------------------------------------------------------------------------------------
 
     async def _until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait for a condition, looked at after every event; false when `timeout` seconds passed without it."""
@@ -424,12 +104,6 @@ class Owner:
         if self._run is not None and (self._run.condemned or self._run.recycle):
             self.wake()
         self._tools.slots.pump()
-
-    def _idle_timeout(self) -> float:
-        own = self.spec.idle_timeout
-        return self._settings.idle_timeout if own is None else own * 60
-
-    # --- up ------------------------------------------------------------------------------------------------------------
 
     async def _bring_up(self) -> None:
         wait = self._not_before - time.monotonic()
@@ -547,8 +221,6 @@ class Owner:
                 waiter.set_result(run)
         self._publish()
 
-    # --- down ----------------------------------------------------------------------------------------------------------
-
     async def _bring_down(self, run: Run) -> None:
         """Let requests end, then end the process."""
         if self._phase == "up":
@@ -587,8 +259,6 @@ class Owner:
             await self._tools.rows.forget(self.row.id)
         self._phase = "down"
         self._tools.slots.release(self)
-
-    # --- crashes -------------------------------------------------------------------------------------------------------
 
     async def _crashed(self, run: Run) -> None:
         """It ended by itself."""
@@ -668,50 +338,3 @@ class Owner:
 
     def _words(self) -> str:
         return "\n".join(self.log.recent(causes.LINES))
-
-    # --- news ----------------------------------------------------------------------------------------------------------
-
-    def _enter_phase(self, phase: Phase) -> None:
-        self._phase = phase
-        self._publish()
-
-    def _publish(self) -> None:
-        """Tell those who listen when the status is another."""
-        now = self.status
-        if now != self._shown:
-            before, self._shown = self._shown, now
-            self._tools.publish(
-                Change(kind="status", time=time.time(), name=self.name, status=now, before=before, code=self._code())
-            )
-
-    def _code(self) -> str | None:
-        return self.row.failure.code if self.row.failure else None
-
-    def _alert(self, code: str, message: str) -> None:
-        self._tools.publish(Change(kind="alert", time=time.time(), name=self.name, code=code, message=message))
-
-    async def store(self) -> None:
-        """Store the row if it is another than the stored one. Raises ProviderUnavailable when the disk takes no more."""
-        row = self.row
-        now = (row.spec, row.wanted, row.failure, row.last_used)
-        if now != self._kept and not self._deleting:
-            await self._tools.rows.save(row)
-            self._kept = now
-
-    async def _keep(self) -> None:
-        """`store` for what nobody waits for."""
-        try:
-            await self.store()
-        except PaddockError as error:
-            self._tools.host.log("instance_not_stored", "error", instance=self.name, error=error.message)
-
-    async def _announce(self) -> None:
-        """Keep what changed, let those know who wait for a settled state."""
-        await self._keep()
-        async with self._settled:
-            self._settled.notify_all()
-
-
-def no_room(message: str) -> InstanceLimit:
-    """409 with Retry-After, as the document says."""
-    return InstanceLimit(message, headers={"Retry-After": "5"})

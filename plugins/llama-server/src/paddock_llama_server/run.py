@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import secrets
 import signal
 import time
@@ -52,6 +53,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def connect_host(host: str) -> str:
     """Where to connect when a child listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is one of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def plan(executable: str, settings: LlamaServerSettings, row: Row, port: int) -> Plan:
