@@ -176,6 +176,20 @@ async def test_a_client_that_leaves_ends_the_work(desk: Any, way: str) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_no_page_is_left_behind_also_by_a_server_that_was_killed(desk: Any, tmp_path: Path) -> None:
+    pages = desk.server.app.settings.data_dir / "pages"
+    given = await desk.upload(desk.page)
+    assert (await desk.ocr(file_id=given["id"])).status == 200
+    assert (await desk.ocr(images=[desk.text, "eA=="])).status == 400
+    assert (await desk.ask("GET", f"/v1/files/{given['id']}/images")).status == 200
+    assert list(pages.iterdir()) == []
+    left = tmp_path / "other" / "pages" / "request-x"
+    left.mkdir(parents=True)
+    (left / "1.png").write_bytes(desk.page)
+    async with running_server(tmp_path / "other"):
+        assert not left.exists()
+
+
 async def test_without_the_plugin_its_name_is_told(tmp_path: Path) -> None:
     async with running_server(tmp_path / "data", installed=False) as server:
         for path, body in ((OCR, {"images": ["eA=="]}), ("/v1/documents/extract", {"model": "m", "images": ["eA=="]})):

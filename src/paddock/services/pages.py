@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path, PurePosixPath
 
 from paddock.contracts.providers import Looked, PageImage, PageRenderer
@@ -27,14 +27,13 @@ def is_supported(filename: str, mime: str) -> bool:
     return ending(filename) in SUPPORTED or mime in _MIMES
 
 
-@asynccontextmanager
-async def temporary_folder() -> AsyncIterator[Path]:
-    """A folder of one request, gone at its end."""
-    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="paddock-pages-")
+@contextmanager
+def kept() -> Iterator[None]:
+    """The disk's failures as an error that a caller may see."""
     try:
-        yield Path(folder)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        yield
+    except OSError as error:
+        raise ProviderUnavailable(f"the pages can't be kept ({error.strerror}): free some space") from error
 
 
 class Pages:
@@ -42,6 +41,22 @@ class Pages:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._root = core.settings.data_dir / "pages"
+
+    def prepare(self) -> None:
+        """At start: an empty folder for pages; what a server that was killed left there is gone."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """A folder of one request, gone at its end. Raises ProviderUnavailable when the disk does not take it."""
+        with kept():
+            folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="request-", dir=self._root)
+        try:
+            yield Path(folder)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     @property
     def available(self) -> bool:
@@ -67,7 +82,7 @@ class Pages:
         Raises BadRequest for a file that is none, TooLarge for more pages than the setting files.max_pages allows.
         """
         limit = self._core.settings.files.max_pages
-        async with temporary_folder() as folder:
+        async with self.folder() as folder:
             found: list[PageImage] = []
             for at, (path, dpi) in enumerate(sources):
                 own = folder / str(at)

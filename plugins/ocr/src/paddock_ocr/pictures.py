@@ -130,7 +130,10 @@ def _clean(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _saved(image: PIL.Image.Image, number: int, folder: str, dpi: int | None) -> PageImage:
     path = Path(folder) / f"{number}.png"
-    image.save(path, "PNG", compress_level=1)
+    try:
+        image.save(path, "PNG", compress_level=1)
+    except OSError as error:
+        raise Refused(f"can't be rendered ({error.strerror}): free some space on the server's disk") from error
     return PageImage(number=number, path=path, width=image.width, height=image.height, dpi=dpi)
 
 

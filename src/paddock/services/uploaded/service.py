@@ -119,6 +119,7 @@ class UploadedFiles:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Delete what expires, from now until the block ends."""
+        await asyncio.to_thread(self._pages.prepare)
         await self.sweep()
         sweeping = asyncio.ensure_future(self._sweep_often())
         try:

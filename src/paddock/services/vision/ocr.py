@@ -12,7 +12,7 @@ from typing import NamedTuple
 from paddock.contracts.providers import OcrEngine, PageText, Reading, TextReader
 from paddock.errors import BadRequest, ModelNotFound, NotFound, PaddockError, ProviderUnavailable, ValidationFailed
 from paddock.services.core import Core
-from paddock.services.pages import Pages, temporary_folder
+from paddock.services.pages import Pages
 
 # Engines of the Universal Runtime that nobody provides here: they stand for the best one that speaks the languages.
 STAND_INS = ("surya", "easyocr")
@@ -69,7 +69,7 @@ class Ocr:
             numbers = range(1, (await self._pages.look(path)).pages + 1)
         found: dict[int, PageText] = {}
         for batch in _batches(numbers):
-            async with temporary_folder() as folder:
+            async with self._pages.folder() as folder:
                 pages = await self._pages.renderer.render(path, folder, dpi=OCR_DPI, most=BATCH, pages=batch)
                 texts = await engine.read(pages, languages)
             found |= {page.number: text for page, text in zip(pages, texts, strict=True)}

@@ -12,11 +12,11 @@ from types import TracebackType
 
 from paddock.contracts.base import Caller, Upload, UploadedFile
 from paddock.contracts.providers import PageImage
-from paddock.errors import BadRequest, ProviderUnavailable, TooLarge
+from paddock.errors import BadRequest, TooLarge
 from paddock.services.core import Core
 from paddock.services.dataset_files import clean_filename
 from paddock.services.forms import listed
-from paddock.services.pages import SUPPORTED, Pages, ending, temporary_folder
+from paddock.services.pages import SUPPORTED, Pages, ending, kept
 from paddock.services.uploaded import UploadedFiles
 from paddock.services.vision.ocr import OCR_DPI
 
@@ -35,7 +35,7 @@ class Sources:
         self._folder = Path()
 
     async def __aenter__(self) -> Sources:
-        self._folder = await self._stack.enter_async_context(temporary_folder())
+        self._folder = await self._stack.enter_async_context(self._pages.folder())
         return self
 
     async def __aexit__(
@@ -62,13 +62,10 @@ class Sources:
         if ending(name) and ending(name) not in SUPPORTED:
             raise BadRequest(f"files of the kind .{ending(name)[:20]} are not read; supported: {', '.join(SUPPORTED)}")
         path, size = self._next(), 0
-        try:
-            with await asyncio.to_thread(path.open, "xb") as out:
-                async for piece in part:
-                    size = self._checked(size + len(piece))
-                    await asyncio.to_thread(out.write, piece)
-        except OSError as error:
-            raise ProviderUnavailable(f"the file can't be kept ({error.strerror}): free some space") from error
+        with kept(), await asyncio.to_thread(path.open, "xb") as out:
+            async for piece in part:
+                size = self._checked(size + len(piece))
+                await asyncio.to_thread(out.write, piece)
         self._found.append((path, OCR_DPI))
 
     async def take_images(self, images: Sequence[str]) -> None:
@@ -83,7 +80,8 @@ class Sources:
             path = self._next()
             data = await asyncio.to_thread(decoded, text, f"images[{at}]")
             self._checked(len(data))
-            await asyncio.to_thread(path.write_bytes, data)
+            with kept():
+                await asyncio.to_thread(path.write_bytes, data)
             self._found.append((path, OCR_DPI))
 
     async def take(self, caller: Caller, images: Sequence[str] | None, file_id: str | None) -> None:
