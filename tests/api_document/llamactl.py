@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from paddock_llama_server import LlamaServer
 from paddock_llama_server.tiny import write_tiny_model
 
 from paddock.testing.chat import EchoModel
@@ -22,15 +23,15 @@ class Llamactl(Reader):
     path = ""
     headers: Mapping[str, str] = {}
 
-    async def until(self, name: str, *statuses: str) -> Any:
-        """The instance when its status is one of these."""
-        async with asyncio.timeout(60):
-            while True:
-                reply = await self.server.ask("GET", f"{self.path}/{name}", headers=dict(self.headers))
-                found = reply.json()
-                assert found["status"] != "failed", found["last_error"]
-                if found["status"] in statuses:
-                    return found
+    async def until(self, name: str, status: str) -> Any:
+        """The instance when it neither starts nor stops any more, and has this status."""
+        server = self.server.app.plugins.model_servers.find("llama-server")
+        assert isinstance(server, LlamaServer)
+        async with asyncio.timeout(120):
+            await server.manager.settled(name)
+        found = (await self.server.ask("GET", f"{self.path}/{name}", headers=dict(self.headers))).json()
+        assert found["status"] == status, found["last_error"]
+        return found
 
 
 def free_port() -> int:
