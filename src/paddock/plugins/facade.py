@@ -1,19 +1,15 @@
-"""Loading plugins, and the typed facade in front of pluggy: nobody else sees the plugin manager."""
+"""The typed facade in front of pluggy: nobody else sees the plugin manager."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
-import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import msgspec
 import pluggy
 
 from paddock.contracts.base import PROJECT, Context, Endpoint, Service, endpoints_of
@@ -25,7 +21,6 @@ from paddock.contracts.providers import (
     EntityRecogniser,
     Environment,
     Extractor,
-    Health,
     Host,
     HttpClient,
     ModelImporter,
@@ -43,170 +38,11 @@ from paddock.contracts.providers import (
     VectorStoreProvider,
     hooks,
 )
-from paddock.errors import FieldError, ProviderUnavailable, UnknownType, ValidationFailed
-from paddock.settings import CORE, Layers, Settings, plugin_settings
-
-P = TypeVar("P", bound=Provider)
-ENTRY_POINTS = "paddock"
-BUILT_IN = "core"
-LOOK = 2.0  # seconds that one provider's health may take
-
-# Type names of LlamaFarm that packages provide which may not be installed.
-ELSEWHERE: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("HuggingFaceEmbedder", "SentenceTransformerEmbedder", "UniversalEmbedder", "EntityExtractor"),
-        "paddock-onnx",
-    ),
-    **dict.fromkeys(("OpenAIEmbedder", "openai", "lemonade"), "paddock-openai"),
-    **dict.fromkeys(("OllamaEmbedder", "ollama"), "paddock-ollama"),
-    **dict.fromkeys(("ChromaStore", "QdrantStore", "FAISSStore", "SqliteVecStore"), "paddock-sqlite-vec"),
-    "ImageParser": "paddock-ocr",
-    "universal": "paddock-llama-server",
-    "dramatiq": "paddock-dramatiq",
-}
-_DOCUMENT_PARSERS = ("PDFParser", "DocxParser", "ExcelParser", "MsgParser", "DocumentParser")
-
-
-class PluginInfo(msgspec.Struct, kw_only=True):
-    """What `paddock plugins` shows. `error` is set when the plugin did not load."""
-
-    name: str
-    version: str
-    provides: dict[str, list[str]] = {}
-    endpoints: list[str] = []
-    error: str | None = None
-    health: dict[str, Health] = {}
-
-
-class Loaded(msgspec.Struct):
-    """An entry point after the attempt to import it. A plugin that fails later gets its `error` and loses `plugin`."""
-
-    name: str
-    version: str
-    plugin: Any = None
-    error: str | None = None
-
-    @contextmanager
-    def blamed(self, doing: str) -> Iterator[None]:
-        """Whatever the plugin's own code raises inside is noted as its error; the others go on without it."""
-        try:
-            yield
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code may raise anything; it is reported by name
-            self.error, self.plugin = f"{doing}: {type(error).__name__}: {error}", None
-
-
-class Registry(Generic[P]):
-    """The providers of one capability by type name; `kind` is the base class of them all."""
-
-    def __init__(self, capability: str, kind: type[Any]) -> None:
-        self.capability = capability
-        self.kind = kind
-        self._by_type: dict[str, P] = {}
-        self._owner: dict[str, str] = {}
-
-    def add(self, owner: str, provider: P) -> None:
-        """Add all type names of a provider; a name that somebody has is an error at start."""
-        for declared in provider.types:
-            if declared.name in self._by_type:
-                raise ValidationFailed(
-                    f"{self.capability} type {declared.name} is provided twice, by the plugins {self._owner[declared.name]} "
-                    f"and {owner}: name one of them in plugins.disabled"
-                )
-            self._by_type[declared.name] = provider
-            self._owner[declared.name] = owner
-
-    def get(self, type_name: str) -> P | None:
-        """The provider, or None."""
-        return self._by_type.get(type_name)
-
-    def find(self, type_name: str) -> P:
-        """The provider, or UnknownType listing the known types and the plugin to install."""
-        provider = self._by_type.get(type_name)
-        if provider is None:
-            raise UnknownType.of([FieldError("type", self.unknown(type_name))])
-        return provider
-
-    def unknown(self, type_name: str) -> str:
-        """The sentence about a type that nobody provides."""
-        package = ELSEWHERE.get(type_name) or ("paddock-documents" if type_name.startswith(_DOCUMENT_PARSERS) else None)
-        text = f"{self.capability} type {type_name[:64]!r} is not provided by any loaded plugin"
-        if package:
-            return f"{text}; install the plugin {package}. Known: {', '.join(self.names()) or 'none'}"
-        near = difflib.get_close_matches(type_name, self._by_type, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"{text}{hint} Known: {', '.join(self.names()) or 'none'}"
-
-    def names(self) -> list[str]:
-        """All type names."""
-        return list(self._by_type)
-
-    def all(self) -> list[P]:
-        """Each provider once, in the order of registration."""
-        return list(dict.fromkeys(self._by_type.values()))
-
-    def owned_by(self, owner: str) -> list[P]:
-        """The providers of one plugin."""
-        return list(dict.fromkeys(p for name, p in self._by_type.items() if self._owner[name] == owner))
-
-
-def discover(disabled: Iterable[str] = ()) -> list[Loaded]:
-    """Import the installed plugins one by one; one that fails is named and takes no other with it."""
-    skipped = set(disabled)
-    found = []
-    for entry in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
-        if entry.name in skipped:
-            continue
-        item = Loaded(entry.name, entry.dist.version if entry.dist else "unknown")
-        with item.blamed("import"):
-            item.plugin = entry.load()
-        found.append(item)
-    return found
-
-
-def load(
-    config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Settings, list[Loaded]]:
-    """The installed plugins, and the settings with their sections. Raises ValidationFailed naming the setting."""
-    layers, loaded = prepare(config, overrides)
-    return layers.load(), loaded
-
-
-def prepare(
-    config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Layers, list[Loaded]]:
-    """The installed plugins, and what the settings are put together from."""
-    disabled = plugin_settings(config).disabled
-    loaded = discover(disabled)
-    sections = settings_sections(loaded)
-    absent = [*disabled, *(item.name for item in loaded if item.error)]
-    return Layers(sections, config, os.environ, overrides or {}, absent), loaded
-
-
-def settings_sections(loaded: Sequence[Loaded]) -> dict[str, type[msgspec.Struct]]:
-    """The settings sections that the plugins declare. One whose declaration is wrong, or taken, gets its error."""
-    sections: dict[str, type[msgspec.Struct]] = {}
-    owners = dict.fromkeys(CORE, BUILT_IN)
-    for item in loaded:
-        with item.blamed("paddock_settings"):
-            declared = section_of(item.plugin)
-            if declared is None:
-                continue
-            name, kind = declared
-            if name in owners:
-                raise ValueError(f"the section {name} belongs to {owners[name]} already")
-            sections[name], owners[name] = kind, item.name
-    return sections
-
-
-def section_of(plugin: object) -> tuple[str, type[msgspec.Struct]] | None:
-    """The settings section that a plugin declares, or None. Raises TypeError for another form, and what it raises."""
-    declare = getattr(plugin, "paddock_settings", None)
-    if declare is None:
-        return None
-    match declare():
-        case (str() as name, type() as kind) if issubclass(kind, msgspec.Struct):
-            return name, kind
-    raise TypeError("it returns a name and a msgspec struct")
+from paddock.errors import ProviderUnavailable, ValidationFailed
+from paddock.plugins.loading import BUILT_IN, Loaded, section_of
+from paddock.plugins.looking import PluginInfo, look_at
+from paddock.plugins.registry import Registry
+from paddock.settings import Settings
 
 
 class Plugins:
@@ -407,16 +243,6 @@ class Plugins:
         ends = await asyncio.gather(*(provider.close() for provider in providers), return_exceptions=True)
         named = zip(providers, ends, strict=True)
         return [(provider.name, end) for provider, end in named if isinstance(end, BaseException)]
-
-
-async def look_at(provider: Provider) -> Health:
-    """A provider's health in at most `LOOK` seconds, whatever it does."""
-    try:
-        return await asyncio.wait_for(provider.health(), LOOK)
-    except TimeoutError:
-        return Health(status="unhealthy", message=f"no answer within {LOOK:.0f} s")
-    except Exception as error:  # noqa: BLE001  a stranger's code may raise anything; it is reported by name
-        return Health(status="unhealthy", message=f"its health can't be told: {error!r}")
 
 
 def _collide(one: Endpoint, other: Endpoint) -> bool:
