@@ -282,6 +282,21 @@ async def test_a_wrong_method_is_405_in_the_shape_of_its_api(server: RunningServ
     assert "detail" in reply.json()
 
 
+@pytest.mark.parametrize("item", **named([one for one in ENDPOINTS if one.api in ("openai", "anthropic")]))
+async def test_what_refuses_a_request_before_its_endpoint_is_known_has_the_shape_of_the_path(
+    server: RunningServer, item: Endpoint
+) -> None:
+    if "{" in item.path:
+        return  # below /v1/models there are paths of two APIs
+    for status, reply in (
+        (405, await server.ask("PATCH", item.path)),
+        (403, await server.ask(item.method, item.path, headers={"Host": "evil.example"})),
+    ):
+        assert reply.status == status
+        assert set(reply.json()) == ({"error"} if item.api == "openai" else {"type", "error"})
+        assert isinstance(reply.json()["error"]["message"], str)
+
+
 async def test_every_reply_carries_a_request_id_and_a_good_one_is_kept(server: RunningServer) -> None:
     reply = await server.ask("GET", "/info", headers={"X-Request-ID": "my-id.1"})
     assert reply.headers["X-Request-ID"] == "my-id.1"

@@ -98,7 +98,7 @@ class PaddockError(Exception):
     """Base of all errors that a caller may see. `message` is one readable sentence that tells the next step."""
 
     status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
 
     def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)

@@ -35,8 +35,18 @@ _ANTHROPIC_TYPES = {
 }
 
 
+_OPENAI_PATHS = frozenset(
+    f"/v1/{name}"
+    for name in ("models", "chat/completions", "completions", "embeddings", "rerank", "reranking", "responses")
+)
+
+
 def api_of(path: str) -> Api:
-    """Which API an unknown path belongs to: its error has that API's shape."""
+    """Which API a path belongs to that no endpoint answers, or not yet: its error has that API's shape."""
+    if path in _OPENAI_PATHS:
+        return "openai"
+    if f"{path}/".startswith("/v1/messages/"):
+        return "anthropic"
     if f"{path}/".startswith("/api/v1/"):
         return "llamactl"
     if f"{path}/".startswith("/api/"):

@@ -12,6 +12,7 @@ import pytest
 from paddock_llama_server.bench import LIMIT, Bench, bench_of, call, eventually
 from paddock_llama_server.fixtures import OpenBench
 from paddock_llama_server.spec import Spec
+from paddock_llama_server.tools import StartAborted, StartFailed
 
 from paddock.errors import Conflict, InstanceLimit, ProviderUnavailable
 
@@ -67,8 +68,26 @@ class TestOnDemand:
         ends: list[Any] = await asyncio.gather(*(bench.ask("a") for _ in range(10)), return_exceptions=True)
         for _ in range(5):
             ends += await asyncio.gather(bench.ask("a"), return_exceptions=True)
-        assert all(isinstance(end, ProviderUnavailable) and "it broke" in end.message for end in ends)
+        assert {(type(end), end.code) for end in ends} == {(StartFailed, "crashed")}
+        assert "it broke" in (bench.manager.get("a").last_error or "")
         assert bench.starts("a") == 1
+
+    @pytest.mark.parametrize(
+        ("knobs", "code"),
+        [
+            ({"fail_starts": 9, "say": ["error: invalid argument: --secret-path"]}, "bad_option"),
+            ({"fail_starts": 9, "say": ["E failed to allocate /secret-path"]}, "out_of_memory"),
+        ],
+    )
+    async def test_a_request_hears_why_a_start_failed_without_log_lines(
+        self, bench: Bench, knobs: dict[str, Any], code: str
+    ) -> None:
+        await bench.add("a", **knobs)
+        with pytest.raises(StartFailed) as raised:
+            await bench.ask("a")
+        assert raised.value.code == code
+        assert "secret-path" not in raised.value.message
+        assert "secret-path" in (bench.manager.get("a").last_error or "")
 
     async def test_without_on_demand_start_a_request_is_refused(self, bench: Bench) -> None:
         await bench.add("a", spec={"on_demand_start": False})
@@ -81,8 +100,9 @@ class TestOnDemand:
         asking = asyncio.ensure_future(bench.ask("a"))
         await bench.until("a", lambda one: one.pid is not None)
         await bench.manager.stop("a")
-        with pytest.raises(ProviderUnavailable, match="aborted"):
+        with pytest.raises(StartAborted, match="aborted") as raised:
             await asking
+        assert raised.value.code == "start_aborted"
         found = await bench.settled("a")
         assert (found.status, found.last_error) == ("stopped", None)
 

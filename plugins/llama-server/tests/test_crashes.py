@@ -140,14 +140,16 @@ class TestPermanentCauses:
         found = await bench.settled("a")
         assert (found.status, bench.starts("a")) == ("failed", 2)
 
-    async def test_a_model_that_vanished_is_told_with_its_path(self, bench: Bench) -> None:
+    async def test_the_path_of_a_model_that_vanished_is_for_those_who_manage_it(self, bench: Bench) -> None:
         found = await bench.run("a")
         await bench.manager.stop("a")
         await bench.settled("a")
         await asyncio.to_thread(os.unlink, found.spec.options["model"])
-        with pytest.raises(ProviderUnavailable, match=r"a\.gguf"):
+        with pytest.raises(ProviderUnavailable, match="a file of its model is missing") as raised:
             await bench.ask("a")
-        assert bench.manager.get("a").error_code == "model_file_missing"
+        assert (raised.value.code, "a.gguf" in raised.value.message) == ("model_file_missing", False)
+        failed = bench.manager.get("a")
+        assert (failed.error_code, "a.gguf" in (failed.last_error or "")) == ("model_file_missing", True)
 
     async def test_a_start_without_progress_fails_in_time(self, open_bench: OpenBench) -> None:
         bench = await open_bench(start_timeout=0.3)

@@ -84,7 +84,7 @@ class ModelFiles:
         fitting = fitting or sorted((one for one in known if one.repo == name), key=_preference)
         if not fitting:
             near = difflib.get_close_matches(name, [one.id for one in known], 3, 0.4)
-            hint = f"near names: {', '.join(near)}" if near else f"put a GGUF file into {self.folders[0]}"
+            hint = f"near names: {', '.join(near)}" if near else "put its GGUF file into a model folder: see " + SETTING
             raise ModelNotFound(f"there is no model {name[:200]!r}; {hint}")
         return fitting[0].path
 

@@ -10,6 +10,7 @@ from paddock.errors import InstanceLimit, InstanceNotFound, PaddockError, Provid
 from paddock_llama_server.known import REMEMBERED, Known
 from paddock_llama_server.run import Run
 from paddock_llama_server.spec import Spec
+from paddock_llama_server.tools import StartAborted, StartFailed
 
 
 class Wanted(Known):
@@ -27,7 +28,7 @@ class Wanted(Known):
         self.stops += 1
         self.row.wanted, self.row.failure = "stopped", None
         self._go_down(force=force, timeout=timeout)
-        self._fail_waiters(ProviderUnavailable(f"the start of {self.name} was aborted: it was stopped"))
+        self._fail_waiters(StartAborted(f"the start of {self.name} was aborted: it was stopped"))
 
     def order_restart(self) -> None:
         """Begin to stop, then start."""
@@ -112,7 +113,7 @@ class Wanted(Known):
         failure = self.row.failure
         since = time.monotonic() - self._failed_at
         if failure and not self._up and since < REMEMBERED:
-            raise ProviderUnavailable(f"{self.name} failed: {failure.message}", REMEMBERED - since)
+            raise StartFailed(self.name, failure.code, REMEMBERED - since)
         slots = self._tools.slots
         if slots.holds(self):
             return

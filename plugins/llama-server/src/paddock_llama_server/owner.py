@@ -13,12 +13,12 @@ import random
 import time
 from collections.abc import Callable
 
-from paddock.errors import PaddockError, ProviderUnavailable
+from paddock.errors import PaddockError
 from paddock_llama_server import causes
 from paddock_llama_server.orders import Wanted
 from paddock_llama_server.rows import Failure, Row, Spawned, me
 from paddock_llama_server.run import Run, Wakes, plan
-from paddock_llama_server.tools import NotStarted, Tools
+from paddock_llama_server.tools import NotStarted, StartFailed, Tools
 
 LONGEST_DELAY = 60.0
 CALM = 60.0  # seconds ready after which earlier crashes are forgotten, at least
@@ -332,8 +332,7 @@ class Owner(Wanted):
         self._not_before = 0.0
         self._tools.slots.release(self)
         self._enter_phase("down")
-        status = ProviderUnavailable(f"{self.name} failed: {message}")
-        self._fail_waiters(status)
+        self._fail_waiters(StartFailed(self.name, code))
         self._tools.host.record("instance", action="fail", name=self.name, code=code, error=message)
 
     def _words(self) -> str:
