@@ -19,9 +19,10 @@ from typing import IO, Any
 
 import msgspec
 
+from paddock.contracts.providers.outgoing import Level
 from paddock.settings import Log as LogSettings
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
 QUEUE = 10_000
 CLIP = 4_000  # characters of one value
@@ -47,7 +48,7 @@ class Log:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def event(self, name: str, /, level: str = "info", **fields: object) -> None:
+    def event(self, name: str, /, level: Level = "info", **fields: object) -> None:
         """Write one event."""
         if _LEVELS[level] < self._least:
             return
@@ -66,7 +67,7 @@ class Log:
 
     def request(self, fields: dict[str, Any]) -> None:
         """Write one served request."""
-        level = "error" if fields["status"] >= 500 else "info"
+        level: Level = "error" if fields["status"] >= 500 else "info"
         self.event("request", level, **fields)
 
     def crash(self, request_id: str, error: BaseException) -> None:
@@ -140,7 +141,7 @@ class _Bridge(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= 40 else "warning"
+        level: Level = "error" if record.levelno >= 40 else "warning"
         trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
         self._log.event(record.name, level, message=record.getMessage(), **({"traceback": trace} if trace else {}))
 

@@ -29,6 +29,7 @@ async def server(folder: Path) -> AsyncIterator[tuple[Process, str]]:
     first = 10000 + os.getpid() % 200 * 100
     env |= {"PADDOCK_LLAMA_SERVER__COMMAND": str(folder / "stub"), "PADDOCK_LLAMA_SERVER__PORT_FIRST": str(first)}
     env |= {"PADDOCK_LLAMA_SERVER__PORT_LAST": "30099"}
+    env |= {"PADDOCK_LLAMA_SERVER__PRELOAD": "no-such-instance"}  # warned of, and no reason to start nothing else
     command = [sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder / "data")]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=env

@@ -11,6 +11,7 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Embedder, Progress, Records
+from paddock.contracts.providers.outgoing import Level
 from paddock.errors import BadRequest
 from paddock.services.core import Core
 from paddock.services.events import EventLog
@@ -115,7 +116,7 @@ class PluginHost:
             async for _ in pull:
                 pass
 
-    def log(self, event: str, /, level: str = "info", **fields: object) -> None:
+    def log(self, event: str, /, level: Level = "info", **fields: object) -> None:
         """See `Host.log`."""
         self._core.log.event(event, level, plugin=self._plugin, **fields)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import typing
 from typing import Any
 
 import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Embedder, Records
+from paddock.contracts.providers.outgoing import Level
 
 
 class MemoryRecords:
@@ -56,8 +58,10 @@ class MemoryHost:
         """One of `embedders`."""
         return self.embedders.get(type_name)
 
-    def log(self, event: str, /, level: str = "info", **fields: object) -> None:
-        """Keep a line."""
+    def log(self, event: str, /, level: Level = "info", **fields: object) -> None:
+        """Keep a line. Raises ValueError for another level than the contract's."""
+        if level not in typing.get_args(Level):
+            raise ValueError(f"{level} is no level of the log: {', '.join(typing.get_args(Level))} are")
         self.lines.append({"event": event, "level": level, **fields})
 
     def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:

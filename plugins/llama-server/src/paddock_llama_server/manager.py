@@ -119,10 +119,10 @@ class Manager(Service):
         left = [spawned for spawned in await self._tools.rows.spawned() if self._is_left(spawned)]
         marked = await asyncio.to_thread(_marked, {row.id for row in rows})
         for spawned in left:
-            self._host.log("instance_leftover_killed", "warn", group=spawned.pid)
+            self._host.log("instance_leftover_killed", "warning", group=spawned.pid)
             groups.signal_group(spawned.pid, signal.SIGKILL)
         for pid in marked:
-            self._host.log("instance_leftover_killed", "warn", pid=pid)
+            self._host.log("instance_leftover_killed", "warning", pid=pid)
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         for spawned in left:
@@ -138,7 +138,7 @@ class Manager(Service):
         """Start what is wanted, `parallel_load` at a time: what `preload` names first, then the most recently used."""
         preload = [name for name in self.settings.preload if name in self._owners]
         for name in set(self.settings.preload) - set(preload):
-            self._host.log("instance_not_preloaded", "warn", instance=name, reason="there is no such instance")
+            self._host.log("instance_not_preloaded", "warning", instance=name, reason="there is no such instance")
         wanted = [owner for owner in self._owners.values() if owner.row.wanted == "running" and not owner.row.failure]
         wanted.sort(key=lambda owner: -(owner.row.last_used or owner.row.updated))
         names = list(dict.fromkeys([*preload, *(owner.name for owner in wanted)]))
@@ -192,11 +192,11 @@ class Manager(Service):
 
     def _publish(self, change: Change) -> None:
         if change.kind == "alert":
-            self._host.log("instance_alert", "warn", instance=change.name, code=change.code, message=change.message)
+            self._host.log("instance_alert", "warning", instance=change.name, code=change.code, message=change.message)
         self._news.publish(change)
 
     def _log_lost(self, name: str, text: str) -> None:
-        self._host.log("instance_log_lost", "warn", instance=name, reason=text)
+        self._host.log("instance_log_lost", "warning", instance=name, reason=text)
 
     # --- orders --------------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers.embedding import Embedder
+
+Level = Literal["debug", "info", "warning", "error"]
+"""How much a line of the server's log matters."""
 
 
 class HttpReply(Protocol):
@@ -128,7 +131,7 @@ class Host(Protocol):
 
         Raises ModelNotFound with the command that fetches it, BadRequest (no GGUF file), and as `ModelSource.pull`."""
 
-    def log(self, event: str, /, level: str = "info", **fields: object) -> None:
+    def log(self, event: str, /, level: Level = "info", **fields: object) -> None:
         """Write a line to the server's log. Never blocks."""
 
     def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
