@@ -41,7 +41,7 @@ def texts(chunks: list[Chunk]) -> list[str]:
 class TestCharacterCountingChunkers(ChunkerSuite):
     @pytest.fixture
     def chunker(self, request: pytest.FixtureRequest) -> Chunker:
-        return request.param  # type: ignore[no-any-return]
+        return request.param  # type: ignore[no-any-return]  # a parameter has no type
 
 
 @pytest.mark.parametrize("chunker", [CHUNKERS["full"], CHUNKERS["tokens"]], ids=lambda item: item.name)

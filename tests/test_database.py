@@ -134,7 +134,7 @@ async def test_a_caller_that_is_cancelled_does_not_undo_its_write(database: Data
 
 async def test_close_finishes_the_writes_that_wait_and_refuses_later_ones(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "x.db", [SCHEMA])
-    writes = [asyncio.ensure_future(database.write(lambda c, n=n: insert(c, n))) for n in range(100)]  # type: ignore[misc]
+    writes = [asyncio.ensure_future(database.write(lambda c, n=n: insert(c, n))) for n in range(100)]  # type: ignore[misc]  # mypy infers no type for a default
     await asyncio.sleep(0)
     await asyncio.gather(database.close(), database.close())
     assert await asyncio.gather(*writes) == list(range(100))

@@ -102,7 +102,6 @@ class App:
             await asyncio.to_thread(core.blobs.prepare)
             await stack.enter_async_context(self.services.running())
             await stack.enter_async_context(self.plugins.running())
-            await self.services.accounts.ready()
             stack.callback(self.stop)
             for item in self.plugins.loaded:
                 if item.error:

@@ -59,7 +59,7 @@ async def run(app: App, stop: asyncio.Event, ready: Ready | None = None) -> None
     """Serve until `stop` is set. Streams end first, then requests have ``server.shutdown_grace``
     seconds, then the services close."""
     from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415  the command line does not need it
-    from granian.server.embed import Server  # noqa: PLC0415
+    from granian.server.embed import Server  # noqa: PLC0415  as above
 
     settings = app.settings.server
     app.core.serving.port = port = free_port(settings.host, settings.port)

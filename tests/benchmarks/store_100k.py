@@ -170,8 +170,8 @@ async def compare(store: SqliteVecStore, folder: Path, queries: Sequence[str], a
     }
     line("query, k = 10, p50", "indexes", "SQLite alone", "ratio", "same hits")
     for name, run in kinds.items():
-        fast, found = await median_ms(lambda at, run=run: run(store, at), len(queries))  # type: ignore[misc]
-        slowly, exact = await median_ms(lambda at, run=run: run(plain, at), min(PLAIN_QUERIES, len(queries)))  # type: ignore[misc]
+        fast, found = await median_ms(lambda at, run=run: run(store, at), len(queries))  # type: ignore[misc]  # mypy infers no type for a default
+        slowly, exact = await median_ms(lambda at, run=run: run(plain, at), min(PLAIN_QUERIES, len(queries)))  # type: ignore[misc]  # mypy infers no type for a default
         line(name, f"{fast:.2f} ms", f"{slowly:.1f} ms", f"{slowly / fast:.0f}", f"{recall(found, exact):.4f}")
     await plain.close()
 

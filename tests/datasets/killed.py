@@ -141,7 +141,7 @@ class PointStoreProvider(VectorStoreProvider):
             return await delete(dataset, file_hash)
 
         store.replace = watched_replace  # type: ignore[method-assign]  # the rest of the store stays as it is
-        store.delete = watched_delete  # type: ignore[method-assign]
+        store.delete = watched_delete  # type: ignore[method-assign]  # the rest of the store stays as it is
         return store
 
     def metric(self, config: Any) -> Any:

@@ -148,7 +148,7 @@ def test_components_are_put_where_they_are_referred_to(look: Check) -> None:
     database = good(checked).database()
     assert database.embedding().type == "HashingEmbedder"
     assert database.retrieval().config == {"top_k": 3}
-    assert [parser.type for parser in checked.config.processing("s").parsers] == ["TextParser", "auto", "CSVParser"]  # type: ignore[union-attr]
+    assert [parser.type for parser in checked.config.processing("s").parsers] == ["TextParser", "auto", "CSVParser"]  # type: ignore[union-attr]  # it is there
     assert checked.warnings == ["rag.components.retrieval_strategies[1]: nothing refers to it"]
 
 

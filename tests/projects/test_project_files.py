@@ -304,7 +304,7 @@ async def test_every_write_is_whole_for_a_reader(files: ProjectFiles, project: L
     text = "rag: {databases: [{name: m, type: ChromaStore}]}\n"
     path.write_text(path.read_text() + text)
     for number in range(10):
-        await files.edit("ns", "p", lambda raw, n=number: raw["datasets"].append({"name": f"d{n}", "database": "m"}))  # type: ignore[misc]
+        await files.edit("ns", "p", lambda raw, n=number: raw["datasets"].append({"name": f"d{n}", "database": "m"}))  # type: ignore[misc]  # mypy infers no type for a default
     done.set()
     await reader
     assert seen <= set(range(11))

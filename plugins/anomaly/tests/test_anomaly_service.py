@@ -48,7 +48,7 @@ class Noting(MemoryRecords):
 
 def context(caller: Caller | None = None) -> Context:
     """A request's context; the endpoint is not read."""
-    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]
+    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]  # nobody reads the endpoint
 
 
 def service(folder: Path, host: MemoryHost | None = None, **settings: Any) -> AnomalyService:

@@ -93,7 +93,7 @@ def service(folder: Path, host: MemoryHost | None = None, **settings: Any) -> Cl
 
 def context(caller: Caller | None = None) -> Context:
     """A request's context; the endpoint is not read."""
-    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]
+    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]  # nobody reads the endpoint
 
 
 def request(model: str = "m", examples: Sequence[Example] = EXAMPLES, **given: Any) -> ClassifierFit:

@@ -139,7 +139,7 @@ def datasets_upload(options: argparse.Namespace, screen: Screen, client: Client)
     with screen.progress() as bars:
         for file in options.files:
             bar = bars.add_task(clean(file.name), total=max(1, file.stat().st_size))
-            replies.append(client.upload(path, file, lambda size, bar=bar: bars.advance(bar, size)))  # type: ignore[misc]
+            replies.append(client.upload(path, file, lambda size, bar=bar: bars.advance(bar, size)))  # type: ignore[misc]  # mypy infers no type for a default
             bars.update(bar, completed=max(1, file.stat().st_size))
     skipped = sum(bool(reply.get("skipped")) for reply in replies)
     screen.say(f"{len(replies) - skipped} stored, {skipped} were there already.")

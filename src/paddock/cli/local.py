@@ -133,7 +133,7 @@ def child_server(folder: Path) -> Iterator[str]:
     """A server as a child process on a free port; ended at the end of the `with`."""
     command = [sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env | {"PADDOCK_LOG__FORMAT": "json"})  # noqa: S603
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env | {"PADDOCK_LOG__FORMAT": "json"})  # noqa: S603  this Python, our own arguments
     assert child.stdout is not None
     try:
         for line in child.stdout:
@@ -151,7 +151,7 @@ def child_server(folder: Path) -> Iterator[str]:
 def run_models_import(options: argparse.Namespace, screen: Screen) -> None:
     """Import a model folder; a server that runs finds the model at once."""
     from paddock import server  # noqa: PLC0415  the other commands start without it
-    from paddock.contracts.providers import Progress  # noqa: PLC0415
+    from paddock.contracts.providers import Progress  # noqa: PLC0415  only here
 
     overrides = {"server": {"data_dir": options.data_dir}} if options.data_dir else {}
     importers = server.build(options.config, overrides).plugins.model_importers.all()
@@ -174,7 +174,7 @@ def run_models_import(options: argparse.Namespace, screen: Screen) -> None:
 def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
     """Print the settings as they would be used."""
     from paddock.plugins import load  # noqa: PLC0415  only here
-    from paddock.services.saved_settings import shown  # noqa: PLC0415
+    from paddock.services.saved_settings import shown  # noqa: PLC0415  only here
 
     settings, _ = load(options.config, _overrides(options))
     screen.data(shown(settings))
@@ -183,7 +183,7 @@ def run_conf_show(options: argparse.Namespace, screen: Screen) -> None:
 def run_conf_check(options: argparse.Namespace, screen: Screen) -> int:
     """Check project files as the server would; 1 when any of them is wrong."""
     from paddock import server  # noqa: PLC0415  the other commands start without it
-    from paddock.services.project_files import check_file  # noqa: PLC0415
+    from paddock.services.project_files import check_file  # noqa: PLC0415  only here
 
     missing = [str(file) for file in options.files if not file.is_file()]
     if missing:

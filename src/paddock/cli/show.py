@@ -45,9 +45,9 @@ class Screen:
             self.data(value)
             return
         from rich import box  # noqa: PLC0415  rich is heavy: only where it prints
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Column, Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415  heavy
+        from rich.table import Column, Table  # noqa: PLC0415  heavy
+        from rich.text import Text  # noqa: PLC0415  heavy
 
         table = Table(*(Column(name, no_wrap=name == whole) for name in columns), box=box.SIMPLE_HEAD)
         for row in rows:
@@ -57,8 +57,8 @@ class Screen:
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """A progress bar on standard error; nothing with --json. Descriptions must be clean already."""
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415  heavy
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415  heavy
 
         console = Console(stderr=True, quiet=self.as_json)
         bars = Progress(

@@ -52,7 +52,7 @@ class Accounts:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tokens are accepted inside. A first password is made meanwhile: see `ready`."""
+        """Tokens are accepted inside. A first password is made beside what is served; logins wait for it: see `ready`."""
         await self._load()
         try:
             yield
@@ -111,6 +111,7 @@ class Accounts:
 
     @hookimpl
     async def auth_login(self, ctx: Context, data: Login) -> Token:
+        await self.ready()
         # An unknown user's password is held against the admin's, so that both take the same time.
         known, admins = await self._hashes(data.username)
         against = known or admins
@@ -173,7 +174,7 @@ def _hashed(password: str, cost: Cost) -> str:
 
 def _matches(hashed: str, password: str) -> bool:
     from argon2 import PasswordHasher  # noqa: PLC0415  as above
-    from argon2.exceptions import Argon2Error, InvalidHashError  # noqa: PLC0415
+    from argon2.exceptions import Argon2Error, InvalidHashError  # noqa: PLC0415  as above
 
     try:
         return PasswordHasher().verify(hashed, password.encode("utf-8", "surrogatepass"))

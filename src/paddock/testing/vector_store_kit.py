@@ -28,7 +28,7 @@ HOSTILE = (
 )
 
 
-def file_of(name: str, dataset: str = "notes", *, token: str = "run-1", at: float = 1000.0) -> StoredFile:  # noqa: S107
+def file_of(name: str, dataset: str = "notes", *, token: str = "run-1", at: float = 1000.0) -> StoredFile:  # noqa: S107  no password
     """A file whose hash is made of its name."""
     digest = name.encode().hex().ljust(64, "0")[:64]
     return StoredFile(

@@ -42,7 +42,7 @@ WORDS = (
 def tokenizer(extra: Iterable[str] = ()) -> Any:
     """A byte-level BPE as RoBERTa has it, with Donut's tags."""
     import tokenizers  # noqa: PLC0415  heavy
-    from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: PLC0415  heavy
 
     made = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106  no password
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

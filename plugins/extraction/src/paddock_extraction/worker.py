@@ -40,7 +40,7 @@ class Worker:
 def loaded(request: Request) -> Model:
     """Load a model. Raises Refused."""
     from paddock_extraction.donut import Donut  # noqa: PLC0415  heavy: after the limits are set
-    from paddock_extraction.layout import LayoutModel  # noqa: PLC0415
+    from paddock_extraction.layout import LayoutModel  # noqa: PLC0415  heavy
 
     folder = Path(request.folder)
     try:

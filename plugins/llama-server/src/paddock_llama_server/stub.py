@@ -99,7 +99,7 @@ class Stub:
         for knob in ("fork", "fork_away"):
             if knobs.get(knob):
                 code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-                subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=knob == "fork_away")  # noqa: S603
+                subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=knob == "fork_away")  # noqa: S603  its own words
         if "exit_after" in knobs:
             threading.Timer(knobs["exit_after"], lambda: os._exit(knobs.get("exit_code", 1))).start()
 

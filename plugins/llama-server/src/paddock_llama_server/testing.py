@@ -135,7 +135,7 @@ class FakeInstances:
                 at += 1
                 yield entry
             async with self._news:
-                await self._news.wait_for(lambda: name not in self._all or len(self._logs[name]) > at)  # noqa: B023
+                await self._news.wait_for(lambda: name not in self._all or len(self._logs[name]) > at)  # noqa: B023  awaited here
 
     def become(self, name: str, status: Status, **facts: object) -> Instance:
         """Set a status (and other fields of `Instance`), and tell the readers of `changes`."""

@@ -67,42 +67,42 @@ class OnnxPlugin:
     @hookimpl
     def paddock_model_servers(self, env: Environment) -> Sequence[ModelServer]:
         """Type onnx."""
-        from paddock_onnx.server import OnnxServer  # noqa: PLC0415
+        from paddock_onnx.server import OnnxServer  # noqa: PLC0415  with the first application
 
         return [OnnxServer(self._residency(env))]
 
     @hookimpl
     def paddock_embedders(self, env: Environment) -> Sequence[Embedder]:
         """Types UniversalEmbedder, HuggingFaceEmbedder, SentenceTransformerEmbedder."""
-        from paddock_onnx.embedder import OnnxEmbedder  # noqa: PLC0415
+        from paddock_onnx.embedder import OnnxEmbedder  # noqa: PLC0415  with the first application
 
         return [OnnxEmbedder(self._residency(env))]
 
     @hookimpl
     def paddock_rerankers(self, env: Environment) -> Sequence[Reranker]:
         """Type onnx."""
-        from paddock_onnx.reranker import OnnxReranker  # noqa: PLC0415
+        from paddock_onnx.reranker import OnnxReranker  # noqa: PLC0415  with the first application
 
         return [OnnxReranker(self._residency(env))]
 
     @hookimpl
     def paddock_text_classifiers(self, env: Environment) -> Sequence[TextClassifier]:
         """Type onnx."""
-        from paddock_onnx.classification import OnnxClassifier  # noqa: PLC0415
+        from paddock_onnx.classification import OnnxClassifier  # noqa: PLC0415  with the first application
 
         return [OnnxClassifier(self._residency(env))]
 
     @hookimpl
     def paddock_entity_recognisers(self, env: Environment) -> Sequence[EntityRecogniser]:
         """Type onnx."""
-        from paddock_onnx.entities import OnnxRecogniser  # noqa: PLC0415
+        from paddock_onnx.entities import OnnxRecogniser  # noqa: PLC0415  with the first application
 
         return [OnnxRecogniser(self._residency(env))]
 
     @hookimpl
     def paddock_extractors(self, env: Environment) -> Sequence[Extractor]:
         """Type EntityExtractor."""
-        from paddock_onnx.extractor import EntityExtractor  # noqa: PLC0415
+        from paddock_onnx.extractor import EntityExtractor  # noqa: PLC0415  with the first application
 
         return [EntityExtractor(self._residency(env))]
 
@@ -114,7 +114,7 @@ class OnnxPlugin:
     @hookimpl
     def paddock_model_importers(self, env: Environment) -> Sequence[ModelImporter]:
         """Type onnx."""
-        from paddock_onnx.importing.importer import OnnxImporter  # noqa: PLC0415
+        from paddock_onnx.importing.importer import OnnxImporter  # noqa: PLC0415  with the first application
 
         return [OnnxImporter(HubCache(env.hub_cache), env.settings or OnnxSettings())]
 

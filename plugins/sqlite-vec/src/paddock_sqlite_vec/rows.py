@@ -137,7 +137,7 @@ def _hits(connection: Connection, column: str, keys: Sequence[int | str], scores
     # One row for all: between rows Python may hand the interpreter to another thread and wait to get it back.
     found = value(
         connection,
-        "SELECT json_group_array(json_array(j.key, c.chunk_id, f.file_hash, c.text, json(c.metadata), "  # noqa: S608
+        "SELECT json_group_array(json_array(j.key, c.chunk_id, f.file_hash, c.text, json(c.metadata), "  # noqa: S608  our own words; values are bound
         "f.filename, f.dataset, c.page, c.position)) "
         f"FROM json_each(?) j CROSS JOIN chunks c ON {column} = j.value CROSS JOIN files f ON f.id = c.file",
         (msgspec.json.encode(keys).decode(),),

@@ -19,7 +19,7 @@ PARAGRAPHS: Level = re.compile(r"\n[^\S\n]*\n\s*")
 SENTENCES: Level = re.compile(
     r"[.!?…。！？\n](?:(?<=\n)[^\S\n]*\n\s*|(?<=[。！？])[。！？]*|"  # noqa: RUF001  full-width marks end sentences too
     r"(?<=[.!?…])(?<!\b[A-Z]\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bMrs\.)(?<!\bvs\.)(?<!\bcf\.)(?<!\bNo\.)"
-    r"(?<!\bFig\.)(?<!\bProf\.)[\"'”’»)\]]{0,4}\s+(?=[^a-z\s]))"  # noqa: RUF001
+    r"(?<!\bFig\.)(?<!\bProf\.)[\"'”’»)\]]{0,4}\s+(?=[^a-z\s]))"  # noqa: RUF001  and curly quotes close them
 )
 LINES: Level = re.compile(r"\n")
 BLOCKS: Level = re.compile(r"\n(?:[^\S\n]*\n)+(?=[^\s)\]}])")  # code at the first column after an empty line

@@ -54,7 +54,7 @@ class DateTimeExtractor(TextExtractor):
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         from paddock.builtin.extractors.dates import Reader, durations, times  # noqa: PLC0415  20 ms of patterns
 
         now = _document_date(document) or self._now()

@@ -87,7 +87,7 @@ class KeywordExtractor(TextExtractor):
     def __init__(self) -> None:
         self._memory: Memory[Rarity] = Memory()
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         algorithm: Algorithm = self.algorithm or config.algorithm
         ranked = self._rank(algorithm, text, document, config)[: config.max_keywords]
         if not ranked:

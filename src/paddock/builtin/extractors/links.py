@@ -73,7 +73,7 @@ class LinkExtractor(TextExtractor):
 
     types = (TypeName("LinkExtractor", LinkConfig),)
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         web, mail = urls(text), [text[start:end] for start, end in email_spans(text)]
         found: dict[str, Json] = {}
         if config.extract_urls:

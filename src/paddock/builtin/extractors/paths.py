@@ -56,7 +56,7 @@ class PathExtractor(TextExtractor):
 
     types = (TypeName("PathExtractor", PathConfig),)
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         tidy = config.normalize_paths
         found: dict[str, Json] = {}
         if config.extract_file_paths:

@@ -60,7 +60,7 @@ class PatternExtractor(TextExtractor):
 
     types = (TypeName("PatternExtractor", PatternConfig),)
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         from paddock.builtin.extractors.predefined import PREDEFINED  # noqa: PLC0415  its patterns take their time
 
         found: dict[str, Json] = {}

@@ -56,7 +56,7 @@ class SummaryExtractor(TextExtractor):
     types = (TypeName("SummaryExtractor", SummaryConfig),)
     limit = 100_000
 
-    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002
+    def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  the base's signature
         every = list(islice(sentences(text), MAX_SENTENCES))
         fit = [one for one in every if config.min_sentence_length <= len(one) <= config.max_sentence_length]
         if not fit:

@@ -236,7 +236,7 @@ def _front_matter(text: str, wanted: bool) -> tuple[str, dict[str, Json], list[s
 
 def _yaml(text: str) -> object:
     from ruamel.yaml import YAML  # noqa: PLC0415  heavy: on first use
-    from ruamel.yaml.error import YAMLError, YAMLStreamError, YAMLWarning  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError, YAMLStreamError, YAMLWarning  # noqa: PLC0415  heavy: on first use
 
     if text.count("[") + text.count("{") > MAX_VALUES * 2:
         return None  # deep nesting costs the YAML reader seconds

@@ -21,7 +21,7 @@ BIAS = 5  # the input of Attention that its quantised form lacks
 def quantize(source: Path, target: Path) -> None:
     """Write the int8 version of a graph."""
     import onnx  # noqa: PLC0415  heavy: on first use
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415  heavy: on first use
 
     nodes = onnx.load(str(source), load_external_data=False).graph.node
     with _quiet():
