@@ -36,9 +36,12 @@ from paddock.contracts.providers import (
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Loaded, Plugins, discover, settings_sections
 from paddock.services.core import Core
+from paddock.services.project_checks import Checked, check
+from paddock.services.project_yaml import parse
 from paddock.settings import load_settings
 from paddock.storage import Blobs, Database
 from paddock.testing.host import MemoryHost
+from tests.projects.looking import Look
 
 CoreMaker = Callable[..., Core]
 
@@ -178,3 +181,18 @@ def make_core(tmp_path: Path) -> CoreMaker:
         )
 
     return build
+
+
+@pytest.fixture
+def core(make_core: CoreMaker) -> Core:
+    return make_core(outgoing={"env": ["PADDOCK_TEST_UNSET"]})
+
+
+@pytest.fixture
+def look(core: Core) -> Look:
+    """Check a text as project ns/p."""
+
+    def run(text: str) -> Checked:
+        return check(parse(text.encode()).raw, "ns", "p", core.plugins, core.settings)
+
+    return run

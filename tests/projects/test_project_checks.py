@@ -1,76 +1,28 @@
 """What a llamafarm.yaml may say: all its forms, and every error with the path in the file."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from paddock.contracts.base import Json
 from paddock.services.core import Core
-from paddock.services.project_checks import Checked, check, check_file
-from paddock.services.project_yaml import parse
-
-Check = Callable[[str], Checked]
-
-MODELS = "runtime:\n  models:\n    - {name: a, provider: extractive, model: extractive}\n"
-RAG = """\
-rag:
-  databases:
-    - name: main
-      type: ChromaStore
-      embedding_strategies:
-        - {name: e, type: HashingEmbedder}
-      retrieval_strategies:
-        - {name: r, type: BasicSimilarityStrategy}
-"""
-
+from paddock.services.project_checks import check, check_file
+from tests.projects.looking import MODELS, RAG, Look, fields, good, only
 
 REQUIRED = "{type: HeadingExtractor, required_for: [x]}"
-
-
-@pytest.fixture
-def core(make_core: Callable[..., Core]) -> Core:
-    return make_core(outgoing={"env": ["PADDOCK_TEST_UNSET"]})
-
-
-@pytest.fixture
-def look(core: Core) -> Check:
-    """Check a text as project ns/p."""
-
-    def run(text: str) -> Checked:
-        return check(parse(text.encode()).raw, "ns", "p", core.plugins, core.settings)
-
-    return run
-
-
-def fields(checked: Checked) -> list[str]:
-    return [error.field for error in checked.errors]
-
-
-def only(checked: Checked) -> tuple[str, str]:
-    """The one error."""
-    assert len(checked.errors) == 1, checked.errors
-    return checked.errors[0].field, checked.errors[0].reason
-
-
-def good(checked: Checked) -> Any:
-    """The configuration, which must have no errors."""
-    assert checked.errors == []
-    return checked.config
 
 
 # -- forms
 
 
-def test_the_current_form_needs_no_more_than_a_runtime(look: Check) -> None:
+def test_the_current_form_needs_no_more_than_a_runtime(look: Look) -> None:
     config = good(look(MODELS))
     assert (config.version, config.name, config.namespace) == ("v1", "p", "ns")
     assert config.model().provider == "extractive"
     assert config.rag.databases == []
 
 
-def test_the_legacy_runtime_is_one_model_called_default(look: Check) -> None:
+def test_the_legacy_runtime_is_one_model_called_default(look: Look) -> None:
     checked = look(
         "runtime:\n  provider: openai\n  model: gpt\n  base_url: http://127.0.0.1:11434/v1\n  prompt_format: x\n"
     )
@@ -79,12 +31,12 @@ def test_the_legacy_runtime_is_one_model_called_default(look: Check) -> None:
     assert checked.warnings == ["runtime.prompt_format: unknown key, kept without effect"]
 
 
-def test_errors_of_the_legacy_runtime_name_its_own_keys(look: Check) -> None:
+def test_errors_of_the_legacy_runtime_name_its_own_keys(look: Look) -> None:
     assert only(look("runtime: {provider: nobody, model: x}"))[0] == "runtime.provider"
     assert only(look("runtime: {provider: openai, model: 5}"))[0] == "runtime.model"
 
 
-def test_models_may_be_a_mapping_by_name(look: Check) -> None:
+def test_models_may_be_a_mapping_by_name(look: Look) -> None:
     config = good(
         look(
             "runtime:\n  models:\n    fast: {provider: openai, model: m}\n    slow: {provider: ollama, model: n, default: true}\n"
@@ -95,13 +47,13 @@ def test_models_may_be_a_mapping_by_name(look: Check) -> None:
     assert only(look("runtime:\n  models:\n    fast: {provider: no, model: m}\n"))[0] == "runtime.models.fast.provider"
 
 
-def test_default_true_marks_a_model_unless_default_model_names_one(look: Check) -> None:
+def test_default_true_marks_a_model_unless_default_model_names_one(look: Look) -> None:
     models = "models: [{name: a, provider: openai, model: m}, {name: b, provider: openai, model: m, default: true}]"
     assert good(look(f"runtime: {{{models}}}")).model().name == "b"
     assert good(look(f"runtime: {{default_model: a, {models}}}")).model().name == "a"
 
 
-def test_flat_prompts_become_one_set_that_every_model_gets(look: Check) -> None:
+def test_flat_prompts_become_one_set_that_every_model_gets(look: Look) -> None:
     config = good(look(MODELS + "prompts:\n  - {content: One}\n  - {role: user, content: Two}\n"))
     assert [(one.role, one.content) for one in config.prompt_messages(config.model())] == [
         ("system", "One"),
@@ -110,7 +62,7 @@ def test_flat_prompts_become_one_set_that_every_model_gets(look: Check) -> None:
     assert only(look(MODELS + "prompts:\n  - {content: One}\n  - {content: 2}\n"))[0] == "prompts[1].content"
 
 
-def test_prompt_sets_are_merged_in_the_order_that_the_model_names_them(look: Check) -> None:
+def test_prompt_sets_are_merged_in_the_order_that_the_model_names_them(look: Look) -> None:
     text = (
         "runtime:\n  models:\n    - {name: m, provider: openai, model: m, prompts: [b, a]}\n"
         "    - {name: n, provider: openai, model: m}\n"
@@ -134,7 +86,7 @@ COMPONENTS = """\
 """
 
 
-def test_components_are_put_where_they_are_referred_to(look: Check) -> None:
+def test_components_are_put_where_they_are_referred_to(look: Look) -> None:
     text = (
         MODELS
         + "rag:\n"
@@ -152,19 +104,19 @@ def test_components_are_put_where_they_are_referred_to(look: Check) -> None:
     assert checked.warnings == ["rag.components.retrieval_strategies[1]: nothing refers to it"]
 
 
-def test_components_may_stand_at_the_top_level(look: Check) -> None:
+def test_components_may_stand_at_the_top_level(look: Look) -> None:
     text = MODELS + "components:\n  embedding_strategies: [{name: e, type: HashingEmbedder}]\n"
     config = good(look(text + "rag:\n  databases: [{name: main, type: ChromaStore, embedding_strategy: e}]\n"))
     assert config.database("main").embedding("e").type == "HashingEmbedder"
 
 
-def test_an_error_inside_a_component_names_the_component(look: Check) -> None:
+def test_an_error_inside_a_component_names_the_component(look: Look) -> None:
     text = MODELS + "rag:\n  components:\n    embedding_strategies: [{name: e, type: Nothing}]\n"
     checked = look(text + "  databases: [{name: main, type: ChromaStore, embedding_strategy: e}]\n")
     assert only(checked)[0] == "rag.components.embedding_strategies[0].type"
 
 
-def test_a_reference_to_no_component_lists_the_known_ones(look: Check) -> None:
+def test_a_reference_to_no_component_lists_the_known_ones(look: Look) -> None:
     checked = look(
         MODELS + "rag:\n" + COMPONENTS + "  databases: [{name: main, type: ChromaStore, embedding_strategy: no}]\n"
     )
@@ -173,19 +125,19 @@ def test_a_reference_to_no_component_lists_the_known_ones(look: Check) -> None:
     assert "known: shared_e" in reason
 
 
-def test_the_built_in_processing_strategy_is_always_there(look: Check) -> None:
+def test_the_built_in_processing_strategy_is_always_there(look: Look) -> None:
     config = good(look(MODELS + RAG + "datasets: [{name: d, database: main}]\n"))
     strategy = config.processing(config.dataset("d").data_processing_strategy)
     assert [parser.type for parser in strategy.parsers] == ["auto"]
     assert [one.type for one in strategy.extractors] == ["ContentStatisticsExtractor", "HeadingExtractor"]
 
 
-def test_a_project_may_define_its_own_universal_rag(look: Check) -> None:
+def test_a_project_may_define_its_own_universal_rag(look: Look) -> None:
     own = "  data_processing_strategies: [{name: universal_rag, parsers: [{type: TextParser}]}]\n"
     assert good(look(MODELS + RAG + own)).processing().parsers[0].type == "TextParser"
 
 
-def test_what_waits_for_a_plugin_is_kept_with_a_warning(look: Check) -> None:
+def test_what_waits_for_a_plugin_is_kept_with_a_warning(look: Look) -> None:
     text = MODELS + "voice: {enabled: true}\nagents: {}\nnodes: {}\nrouter: {}\nschema: s.py::C\nother: 1\n"
     checked = look(text + "mcp:\n  servers: [{name: fs, transport: stdio, command: npx}]\n")
     config = good(checked)
@@ -202,7 +154,7 @@ def test_what_waits_for_a_plugin_is_kept_with_a_warning(look: Check) -> None:
     assert "wait for their plugin" in checked.warnings[-1]
 
 
-def test_empty_values_are_absent_ones(look: Check) -> None:
+def test_empty_values_are_absent_ones(look: Look) -> None:
     assert good(look(MODELS + "datasets:\nprompts:\nrag:\nmcp:\n")).datasets == []
 
 
@@ -231,7 +183,7 @@ def test_empty_values_are_absent_ones(look: Check) -> None:
         ("mcp: {servers: [{name: a, transport: http, base_url: 'http://10.0.0.1/'}]}\n", "mcp.servers[0].base_url"),
     ],
 )
-def test_an_error_names_its_path(look: Check, text: str, field: str) -> None:
+def test_an_error_names_its_path(look: Look, text: str, field: str) -> None:
     assert only(look(MODELS + RAG + text))[0] == field
 
 
@@ -303,11 +255,11 @@ def test_an_error_names_its_path(look: Check, text: str, field: str) -> None:
         ),
     ],
 )
-def test_an_error_in_rag_names_its_path(look: Check, old: str, new: str, field: str) -> None:
+def test_an_error_in_rag_names_its_path(look: Look, old: str, new: str, field: str) -> None:
     assert field in fields(look(MODELS + RAG.replace(old, new, 1)))
 
 
-def test_all_errors_are_told_at_once(look: Check) -> None:
+def test_all_errors_are_told_at_once(look: Look) -> None:
     text = "version: 2\nruntime: {default_model: x, models: [{name: a, provider: no, model: m}, 5]}\n"
     text += "datasets: [{name: d, database: q}]\n"
     assert fields(look(text)) == [
@@ -319,17 +271,17 @@ def test_all_errors_are_told_at_once(look: Check) -> None:
     ]
 
 
-def test_a_missing_runtime_does_not_hide_other_errors(look: Check) -> None:
+def test_a_missing_runtime_does_not_hide_other_errors(look: Look) -> None:
     assert fields(look("datasets: [{name: d, database: q}]\n")) == ["runtime", "datasets[0].database"]
 
 
-def test_a_flood_of_errors_is_cut(look: Check) -> None:
+def test_a_flood_of_errors_is_cut(look: Look) -> None:
     errors = look(MODELS + "datasets: [" + "{}," * 300 + "]").errors
     assert len(errors) == 51
     assert errors[-1].reason == "550 more errors"
 
 
-def test_an_unknown_key_suggests_the_known_one(look: Check) -> None:
+def test_an_unknown_key_suggests_the_known_one(look: Look) -> None:
     checked = look(MODELS + RAG.replace("embedding_strategies", "embeding_strategies"))
     assert only(checked) == ("rag.databases[0].embeding_strategies", "unknown key; did you mean embedding_strategies?")
 
@@ -337,11 +289,11 @@ def test_an_unknown_key_suggests_the_known_one(look: Check) -> None:
 @pytest.mark.parametrize(
     ("type_name", "package"), [("HuggingFaceEmbedder", "paddock-onnx"), ("UniversalEmbedder", "paddock-onnx")]
 )
-def test_a_type_of_a_missing_plugin_names_the_plugin(look: Check, type_name: str, package: str) -> None:
+def test_a_type_of_a_missing_plugin_names_the_plugin(look: Look, type_name: str, package: str) -> None:
     assert f"install the plugin {package}" in only(look(MODELS + RAG.replace("HashingEmbedder", type_name)))[1]
 
 
-def test_a_chat_provider_of_a_missing_plugin_is_an_error(look: Check) -> None:
+def test_a_chat_provider_of_a_missing_plugin_is_an_error(look: Look) -> None:
     field, reason = only(look("runtime: {models: [{name: a, provider: universal, model: m}]}"))
     assert field == "runtime.models[0].provider"
     assert "paddock-llama-server" in reason
@@ -350,7 +302,7 @@ def test_a_chat_provider_of_a_missing_plugin_is_an_error(look: Check) -> None:
 RERANKER = "    - {name: reranker, provider: universal, model: cross-encoder/x}\n"
 
 
-def test_a_cross_encoder_and_its_model_are_accepted_before_a_reranker_is_there(look: Check) -> None:
+def test_a_cross_encoder_and_its_model_are_accepted_before_a_reranker_is_there(look: Look) -> None:
     cross = "{name: r, type: CrossEncoderRerankedStrategy, config: {model_name: reranker}}"
     checked = look(MODELS + RERANKER + RAG.replace("{name: r, type: BasicSimilarityStrategy}", cross))
     assert good(checked).database().retrieval().type == "CrossEncoderRerankedStrategy"
@@ -358,7 +310,7 @@ def test_a_cross_encoder_and_its_model_are_accepted_before_a_reranker_is_there(l
     assert fields(look(MODELS + RERANKER + RAG)) == ["runtime.models[1].provider"]
 
 
-def test_strategies_inside_strategies_are_checked(look: Check) -> None:
+def test_strategies_inside_strategies_are_checked(look: Look) -> None:
     parts = "[{type: BasicSimilarityStrategy, config: {k: 1}}, {type: No}]"
     inner = f"{{name: r, type: HybridUniversalStrategy, config: {{strategies: {parts}}}}}"
     checked = look(MODELS + RAG.replace("{name: r, type: BasicSimilarityStrategy}", inner))
@@ -367,82 +319,6 @@ def test_strategies_inside_strategies_are_checked(look: Check) -> None:
     base = "{name: r, type: CrossEncoderRerankedStrategy, config: {base_strategy: No}}"
     checked = look(MODELS + RAG.replace("{name: r, type: BasicSimilarityStrategy}", base))
     assert only(checked)[0] == "rag.databases[0].retrieval_strategies[0].config.base_strategy"
-
-
-# -- addresses, the environment, warnings
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://10.0.0.7/v1",
-        "http://169.254.169.254/",
-        "http://localhost:9999",
-        "http://2130706433/",
-        "http://[::ffff:10.0.0.1]/",
-    ],
-)
-def test_an_address_that_is_not_allowed_names_the_path(look: Check, url: str) -> None:
-    assert only(look(f"runtime: {{provider: openai, model: m, base_url: '{url}'}}"))[0] == "runtime.base_url"
-    checked = look(MODELS + RAG.replace("HashingEmbedder", f"OpenAIEmbedder, config: {{base_url: '{url}'}}"))
-    assert "rag.databases[0].embedding_strategies[0].config.base_url" in fields(checked)
-
-
-def test_a_private_address_that_is_not_allowed_names_the_setting(look: Check) -> None:
-    assert "outgoing.allow" in only(look("runtime: {provider: openai, model: m, base_url: 'http://10.0.0.7/v1'}"))[1]
-
-
-@pytest.mark.parametrize("url", ["https://api.example.com/v1", "http://127.0.0.1:11434", "http://localhost:1234/v1"])
-def test_public_and_allowed_addresses_pass(look: Check, url: str) -> None:
-    good(look(f"runtime: {{provider: openai, model: m, base_url: '{url}'}}"))
-
-
-def test_only_listed_environment_variables_may_be_named(look: Check) -> None:
-    field, reason = only(look("runtime: {provider: openai, model: m, api_key: '${env:HOME}'}"))
-    assert field == "runtime.api_key"
-    assert "outgoing.env" in reason
-    assert good(
-        look("runtime: {provider: openai, model: m, api_key: '${env:PADDOCK_TEST_UNSET}'}")
-    ).model().api_key == ("${env:PADDOCK_TEST_UNSET}")
-    embedder = RAG.replace("HashingEmbedder", "OpenAIEmbedder, config: {api_key: 'x${env:HOME}'}")
-    assert only(look(MODELS + embedder))[0] == "rag.databases[0].embedding_strategies[0].config.api_key"
-
-
-def test_an_address_from_an_unset_variable_is_a_warning(look: Check) -> None:
-    checked = look("runtime: {provider: openai, model: m, base_url: '${env:PADDOCK_TEST_UNSET}'}")
-    assert good(checked)
-    assert checked.warnings == [
-        "runtime.base_url: the environment variable PADDOCK_TEST_UNSET is not set: set it and start paddock again"
-    ]
-
-
-def test_text_of_prompts_is_never_a_reference(look: Check) -> None:
-    good(look(MODELS + "prompts: [{name: a, messages: [{role: system, content: 'say ${env:HOME}'}]}]\n"))
-
-
-def test_options_without_meaning_here_are_warnings_with_their_path(look: Check) -> None:
-    store = RAG.replace("type: ChromaStore", "type: ChromaStore\n      config: {host: example.org}")
-    assert look(MODELS + store).warnings == ["rag.databases[0].config: host: the store runs inside paddock"]
-    extractors = "[{type: KeywordExtractor, config: {max_keywords: 0}}]"
-    strategy = f"  data_processing_strategies: [{{name: s, parsers: [auto], extractors: {extractors}}}]\n"
-    warnings = look(MODELS + RAG + strategy).warnings
-    assert warnings == ["rag.data_processing_strategies[0].extractors[0].config: max_keywords 0 finds nothing"]
-
-
-def test_several_defaults_are_a_warning_and_the_first_counts(look: Check) -> None:
-    one = "{name: r, type: BasicSimilarityStrategy}"
-    more = "".join(f"\n        - {{name: {name}, type: HybridRetriever, default: true}}" for name in "xy")
-    checked = look(MODELS + RAG.replace(one, one + more))
-    assert good(checked).database().retrieval().name == "x"
-    assert checked.warnings == [
-        "rag.databases[0].retrieval_strategies: several have default: true; the first of them counts"
-    ]
-
-
-def test_a_name_that_differs_from_the_folder_is_a_warning(look: Check) -> None:
-    checked = look("name: other\n" + MODELS)
-    assert good(checked).name == "p"
-    assert "differs from the folder" in checked.warnings[0]
 
 
 @pytest.mark.parametrize(

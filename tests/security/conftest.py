@@ -13,6 +13,7 @@ import pytest
 
 from paddock.contracts.base import Json
 from paddock.testing.server import Answered, RunningServer, running_server
+from tests.security.keyed import Keyed, keyed_server
 
 DATABASE: dict[str, Any] = {
     "name": "main",
@@ -102,3 +103,9 @@ async def target(open_target: TargetMaker) -> AsyncIterator[Target]:
 
 
 Attack = Callable[[Target], Awaitable[None]]
+
+
+@pytest.fixture
+async def keyed(tmp_path: Path) -> AsyncIterator[Keyed]:
+    async with keyed_server(tmp_path / "data") as server:
+        yield server

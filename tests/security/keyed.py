@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from paddock.contracts.base import Context, RawRequest, Reply, Socket, Upload, endpoint, hookimpl
+from paddock.contracts.base import Context, Endpoint, RawRequest, Reply, Socket, Upload, endpoint, hookimpl
 from paddock.logs import Log
 from paddock.settings import Log as LogSettings
 from paddock.testing.server import Answered, RunningServer, running_server
@@ -190,6 +191,11 @@ async def keyed_server(folder: Path, **settings: Mapping[str, Any]) -> AsyncIter
     log = Log(LogSettings(level="debug", format="json"), out)
     async with running_server(folder, plugins={"waiting": waiting}, settings=given, log=log) as server:
         yield Keyed(server, waiting, out)
+
+
+def path_of(item: Endpoint) -> str:
+    """A path of an endpoint: every parameter is x."""
+    return re.sub(r"{(\w+)(:path)?}", "x", item.path)
 
 
 async def refused(opening: Any) -> int:

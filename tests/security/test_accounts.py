@@ -7,7 +7,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,6 @@ from tests.security.keyed import BOUND, INFER, MANAGE, PASSWORD, Keyed, keyed_se
 
 SECRET = b"s" * 48
 LOGOUT, REFRESH, CONFIG = "/api/auth/logout", "/api/auth/refresh", "/api/config"
-
-
-@pytest.fixture
-async def keyed(tmp_path: Path) -> AsyncIterator[Keyed]:
-    async with keyed_server(tmp_path / "data") as server:
-        yield server
 
 
 @pytest.fixture
@@ -192,7 +186,7 @@ async def test_a_logout_ends_one_token_at_once_with_what_runs_under_it(keyed: Ke
 
 
 async def test_a_websocket_ends_with_its_token(tmp_path: Path) -> None:
-    auth = {"management_keys": [MANAGE], "admin_password": PASSWORD, "token_ttl": 1}
+    auth = {"management_keys": [MANAGE], "admin_password": PASSWORD, "token_ttl": 3}
     async with keyed_server(tmp_path / "data", auth=auth) as keyed:
         token = await keyed.token()
         async with asyncio.timeout(BOUND), keyed.socket("/k/late", token) as socket:

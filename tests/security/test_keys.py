@@ -1,4 +1,4 @@
-"""Keys over HTTP: what each admits to on every route, and that it stops at once."""
+"""Keys over HTTP: what each admits to on every route, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,25 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import aiohttp
 import pytest
 from msgspec import structs
 
-from paddock.access import Gatekeeper, check_bind
+from paddock.access import check_bind
 from paddock.contracts.base import Endpoint, endpoints_of
-from paddock.errors import Unauthenticated, ValidationFailed
-from paddock.proxying import WebSocketSession
+from paddock.errors import ValidationFailed
 from paddock.services import CONTRACTS
-from paddock.settings import Auth
-from paddock.sockets import late_caller
 from paddock.testing.server import Answered, running_server
-from tests.security import keyed as keyed_contracts
 from tests.security.conftest import Target
-from tests.security.keyed import BOUND, INFER, KEYS, MANAGE, Keyed, keyed_server, refused
+from tests.security.keyed import BOUND, INFER, KEYS, MANAGE, Keyed, keyed_server, path_of
 
 ALL = [item for module in CONTRACTS for item in endpoints_of(module)]
 # What takes every method is asked with one that has a body.
 ENDPOINTS = [
     structs.replace(item, method="POST") if item.method == "*" else item for item in ALL if item.kind != "websocket"
 ]
-SOCKETS = [
-    item for module in (*CONTRACTS, keyed_contracts) for item in endpoints_of(module) if item.kind == "websocket"
-]
 CARRIERS = ("bearer", "header", "query")
-
-
-@pytest.fixture
-async def keyed(tmp_path: Path) -> AsyncIterator[Keyed]:
-    async with keyed_server(tmp_path / "data") as server:
-        yield server
-
-
-def path_of(item: Endpoint) -> str:
-    return re.sub(r"{(\w+)(:path)?}", "x", item.path)
 
 
 def kind_of(item: Endpoint) -> str:
@@ -304,192 +286,6 @@ async def test_revoking_one_key_revokes_one(keyed: Keyed) -> None:
     statuses = [(await keyed.ask(key["key"], "GET", "/v1/models")).status for key in keys]
     assert statuses == [200, 401, 200]
     assert (await keyed.ask(MANAGE, "DELETE", f"{KEYS}/{keys[1]['id']}")).status == 404
-
-
-async def ended_by_revoking(keyed: Keyed, made: dict[str, Any]) -> None:
-    await asyncio.wait_for(keyed.waiting.begun.wait(), BOUND)
-    await keyed.revoke(made["id"])
-    await asyncio.wait_for(keyed.waiting.ended.wait(), BOUND)
-
-
-@pytest.mark.parametrize("how", ["revoked", "expired"])
-async def test_a_stream_ends_with_its_key(keyed: Keyed, how: str) -> None:
-    expires: dict[str, Any] = {"expires_at": time.time() + 0.5} if how == "expired" else {}
-    made = await keyed.make(scopes={"verbs": ["infer"]}, **expires)
-    headers = {"Authorization": f"Bearer {made['key']}"}
-    async with (
-        asyncio.timeout(BOUND),
-        keyed.server.session.get(keyed.server.base_url + "/k/stream", headers=headers) as reply,
-    ):
-        assert await reply.content.readline() == b"data: 1\n"
-        if how == "revoked":
-            await ended_by_revoking(keyed, made)
-        rest = await reply.content.read()
-    assert b"revoked or has expired" in rest
-    assert keyed.waiting.ended.is_set()
-
-
-@pytest.mark.parametrize("path", ["/k/whole", "/k/proxy/x"])
-async def test_a_whole_reply_that_is_waited_for_ends_with_its_key(keyed: Keyed, path: str) -> None:
-    made = await keyed.make(kind="management")
-    waiting = asyncio.ensure_future(keyed.ask(made["key"], "POST", path, {}))
-    await ended_by_revoking(keyed, made)
-    reply = await asyncio.wait_for(waiting, BOUND)
-    assert reply.status == 401
-    assert b"revoked" in reply.body
-
-
-async def test_what_was_looked_up_is_not_told_to_a_key_that_ended_meanwhile(keyed: Keyed) -> None:
-    made = await keyed.make(scopes={"verbs": ["read"]})
-    waiting = asyncio.ensure_future(keyed.ask(made["key"], "GET", "/k/look"))
-    await asyncio.wait_for(keyed.waiting.begun.wait(), BOUND)
-    await keyed.revoke(made["id"])
-    keyed.waiting.go_on.set()
-    reply = await asyncio.wait_for(waiting, BOUND)
-    assert (reply.status, b"seen" in reply.body) == (401, False)
-
-
-async def test_an_upload_on_its_way_ends_with_its_key(keyed: Keyed) -> None:
-    made = await keyed.make(scopes={"verbs": ["write"]})
-    held = asyncio.Event()
-
-    async def body() -> AsyncIterator[bytes]:
-        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * 200_000
-        await held.wait()
-
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    sending = asyncio.ensure_future(keyed.ask(made["key"], "POST", "/k/upload", data=body(), headers=headers))
-    await ended_by_revoking(keyed, made)
-    reply = await asyncio.wait_for(sending, BOUND)
-    held.set()
-    assert reply.status == 401
-
-
-@pytest.mark.parametrize("path", ["/k/socket", "/k/late"])
-async def test_a_websocket_is_closed_with_its_key(keyed: Keyed, path: str) -> None:
-    made = await keyed.make(kind="management")
-    async with asyncio.timeout(BOUND), keyed.socket(path, made["key"]) as socket:
-        assert await socket.receive_str() == f"key {made['prefix']}"
-        await keyed.revoke(made["id"])
-        message = await socket.receive()
-        assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 1008)
-        assert "revoked" in str(message.extra)
-    assert keyed.waiting.ended.is_set()
-
-
-async def test_other_keys_streams_and_sockets_go_on(keyed: Keyed) -> None:
-    made, other = await keyed.make(kind="management"), await keyed.make(kind="management")
-    async with asyncio.timeout(BOUND), keyed.socket("/k/socket", other["key"]) as socket:
-        await socket.receive_str()
-        await keyed.revoke(made["id"])
-        await socket.send_str("still here")
-        assert await socket.receive_str() == "still here"
-
-
-@pytest.mark.parametrize("key", [None, "wrong", INFER])
-@pytest.mark.parametrize("carrier", ["header", "query"])
-async def test_a_websocket_without_a_good_key_is_refused_before_the_handshake(
-    keyed: Keyed, key: str | None, carrier: str
-) -> None:
-    asked = f"?api_key={key}" if carrier == "query" and key else ""
-    opening = keyed.socket(f"/k/socket{asked}", key if carrier == "header" else None)
-    assert await refused(opening) == 403
-
-
-@pytest.mark.parametrize("item", SOCKETS, ids=[item.name for item in SOCKETS])
-async def test_no_websocket_of_the_table_talks_to_who_may_not(keyed: Keyed, item: Endpoint) -> None:
-    path = path_of(item)
-    ended = await keyed.make(kind="management")
-    await keyed.revoke(ended["id"])
-    for key in (INFER, ended["key"], "wrong"):
-        assert await refused(keyed.socket(path, key)) == 403
-    if not item.late_credential:
-        assert await refused(keyed.socket(path)) == 403
-        return
-    async with asyncio.timeout(BOUND):
-        for asked in ("", f"?api_key={MANAGE}"):
-            async with keyed.socket(path + asked) as socket:
-                await socket.send_json({"type": "auth", "token": "wrong"})
-                assert (await socket.receive()).type == aiohttp.WSMsgType.CLOSE
-                assert socket.close_code == 1008
-
-
-@pytest.mark.parametrize("carrier", ["header", "protocol", "message"])
-@pytest.mark.parametrize("path", [item.path for item in SOCKETS if item.late_credential])
-async def test_a_websocket_closes_with_the_key_that_opened_it_late(keyed: Keyed, path: str, carrier: str) -> None:
-    made = await keyed.make(kind="management")
-    header = made["key"] if carrier == "header" else None
-    protocols = [f"bearer.{made['key']}"] if carrier == "protocol" else []
-    async with asyncio.timeout(BOUND), keyed.socket(path, header, protocols=protocols) as socket:
-        if carrier == "message":
-            await socket.send_json({"type": "auth", "token": made["key"]})
-        while not keyed.server.app.gatekeeper.running(made["id"]):  # noqa: ASYNC110  a moment, until the talk has begun
-            await asyncio.sleep(0)
-        await keyed.revoke(made["id"])
-        while (await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
-            continue
-        assert socket.close_code == 1008
-
-
-async def test_a_late_credential_is_a_subprotocol_or_the_first_message_and_never_in_the_query(keyed: Keyed) -> None:
-    token = await keyed.token()
-    async with asyncio.timeout(BOUND):
-        for key, label in ((MANAGE, "key "), (token, "user admin")):
-            async with keyed.socket("/k/late", protocols=["paddock", f"bearer.{key}"]) as socket:
-                assert socket.protocol == "paddock"
-                assert (await socket.receive_str()).startswith(label)
-            async with keyed.socket("/k/late") as socket:
-                await socket.send_json({"type": "auth", "token": key})
-                assert (await socket.receive_str()).startswith(label)
-            async with keyed.socket("/k/late", key) as socket:
-                assert (await socket.receive_str()).startswith(label)
-            async with keyed.socket(f"/k/late?api_key={key}") as socket:
-                await socket.send_str("hello")
-                assert (await socket.receive()).type == aiohttp.WSMsgType.CLOSE
-                assert socket.close_code == 1008
-
-
-@pytest.mark.parametrize(
-    "first", ["{}", '{"type": "auth", "token": "wrong"}', f'{{"type": "auth", "token": "{INFER}"}}', "\x00"]
-)
-async def test_a_wrong_first_message_closes_the_websocket(keyed: Keyed, first: str) -> None:
-    async with asyncio.timeout(BOUND), keyed.socket("/k/late") as socket:
-        await socket.send_str(first)
-        message = await socket.receive()
-        assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 1008)
-    assert await refused(keyed.socket("/k/late", "wrong")) == 403
-    assert await refused(keyed.socket("/k/late", protocols=["bearer.wrong"])) == 403
-    assert not keyed.waiting.ended.is_set()
-
-
-async def test_a_client_that_never_says_who_it_is_is_not_waited_for() -> None:
-    class Silent:
-        """A client that connects and says nothing."""
-
-        scope: ClassVar = {"path": "/k/late", "query_string": b""}
-        accepted = False
-
-        async def accept(self, **_: Any) -> None:
-            self.accepted = True
-
-        async def receive(self) -> Any:
-            await asyncio.Event().wait()
-
-    client: Any = Silent()
-    item = next(one for one in SOCKETS if one.path == "/k/late")
-    scope: Any = {"paddock.headers": {}, "path_params": {}}
-    with pytest.raises(Unauthenticated, match=r"within 0\.05 seconds"):
-        await late_caller(Gatekeeper(Auth(management_keys=(MANAGE,))), item, scope, WebSocketSession(client), 0.05)
-    assert client.accepted
-
-
-async def test_a_websocket_needs_no_credential_where_nobody_does(tmp_path: Path) -> None:
-    async with (
-        keyed_server(tmp_path / "data", auth={}) as keyed,
-        keyed.socket("/k/late", protocols=["paddock"]) as socket,
-    ):
-        assert socket.protocol == "paddock"
-        assert await socket.receive_str() == "anonymous"
 
 
 async def test_a_stored_key_lets_the_server_listen_beyond_the_loopback_and_nothing_else_does(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Plugins:
         self._built_in: list[object] = []
         self._services: dict[str, list[Service]] = {}
         self.endpoints: list[Endpoint] = []
+        self._by_place: dict[tuple[bool, str], list[Endpoint]] = {}
         self._manager.add_hookspecs(hooks)
         for module in contracts:
             self._add_contracts(module)
@@ -83,12 +84,22 @@ class Plugins:
 
     def _add_contracts(self, module: Any) -> None:
         new = endpoints_of(module)
+        named = {known.name: known for known in self.endpoints}
         for item in new:
-            taken = next((known for known in self.endpoints if _collide(known, item)), None)
+            taken = named.get(item.name) or self._at_place_of(item)
             if taken is not None:
                 raise ValueError(f"{item.name} ({item.method} {item.path}) collides with {taken.name} of {taken.group}")
         self._manager.add_hookspecs(module)
         self.endpoints += new
+        for item in new:
+            self._by_place.setdefault(_place(item), []).append(item)
+
+    def _at_place_of(self, item: Endpoint) -> Endpoint | None:
+        """An endpoint that would answer the same requests."""
+        there = self._by_place.get(_place(item), ())
+        return next(
+            (known for known in there if known.method == item.method or "*" in (known.method, item.method)), None
+        )
 
     @property
     def loaded(self) -> Sequence[Loaded]:
@@ -245,10 +256,6 @@ class Plugins:
         return [(provider.name, end) for provider, end in named if isinstance(end, BaseException)]
 
 
-def _collide(one: Endpoint, other: Endpoint) -> bool:
-    if one.name == other.name:
-        return True
-    if (one.kind == "websocket") != (other.kind == "websocket"):
-        return False
-    same_path = re.sub(r"{[^}]*}", "{}", one.path) == re.sub(r"{[^}]*}", "{}", other.path)
-    return same_path and (one.method == other.method or "*" in (one.method, other.method))
+def _place(item: Endpoint) -> tuple[bool, str]:
+    """Where requests for an endpoint go, whatever its parameters are called."""
+    return item.kind == "websocket", re.sub(r"{[^}]*}", "{}", item.path)
