@@ -38,6 +38,12 @@ class LeanLitestar(Litestar):
     def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
         return [*plugins, MsgspecDIPlugin()]
 
+    @property
+    def route_handler_method_map(self) -> dict[str, Any]:
+        """Nothing. Litestar looks here, before it adds a path, for handlers that the path has already, and makes the map of
+        all paths anew for each; the dispatcher names each path once."""
+        return {}
+
 
 class App:
     """The ASGI application with its parts. Serve it inside ``async with app.lifespan():``, or let a server that speaks

@@ -23,7 +23,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from paddock import replies
 from paddock.access import Gatekeeper
-from paddock.contracts.base import Caller, Context, Endpoint, Reply, parameter_plan
+from paddock.contracts.base import Caller, Context, Endpoint, Reply, parameter_plan, path_shape
 from paddock.errors import (
     FieldError,
     MethodNotAllowed,
@@ -54,7 +54,7 @@ from paddock.streams import (
 
 JSON = "application/json"
 Answer = Any  # one of our ASGI applications; Litestar's own type admits only its scopes
-PROXY_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+PROXY_METHODS: list[str] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Dispatcher:
@@ -66,30 +66,42 @@ class Dispatcher:
         self.gatekeeper = gatekeeper
         self.log = log
         self.streaming = Streaming(meter, settings.server.write_timeout)
+        self._table: dict[str, dict[str, Callable[..., Awaitable[Answer]]]] = {}
 
     def handlers(self) -> list[ControllerRouterHandler]:
-        """One handler for each contract, in their order; contracts that differ only in what stands behind a ``:path``
-        parameter share one."""
-        groups: dict[tuple[str, str, bool], list[Endpoint]] = {}
+        """The contracts as Litestar's handlers: one for all paths that take the same methods, because Litestar reads the
+        signature of each anew, and a server has hundreds of paths; one for each websocket."""
+        found: list[ControllerRouterHandler] = []
+        methods_of: dict[str, dict[str, list[Endpoint]]] = {}
         for endpoint in self.plugins.endpoints:
-            key = (endpoint.method, trunk(endpoint.path), endpoint.kind == "websocket")
-            groups.setdefault(key, []).append(endpoint)
-        return [self._handler(group) for group in groups.values()]
+            path = litestar_path(endpoint.path)
+            if endpoint.kind == "websocket":
+                found.append(WebsocketRouteHandler(path, opt={"endpoint": endpoint})(self._socket(endpoint)))
+            else:
+                methods_of.setdefault(path, {}).setdefault(endpoint.method, []).append(endpoint)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for path, groups in methods_of.items():
+            answers = self._table.setdefault(path_shape(path), {})
+            taken = [(method, group) for one, group in groups.items() for method in methods_for(one)]
+            answers.update({method: self._answers(group) for method, group in taken})
+            alike.setdefault(tuple(method for method, _ in taken), []).append(path)
+        found += [self._for_paths(paths, methods) for methods, paths in alike.items()]
+        return found
 
-    def _handler(self, group: Sequence[Endpoint]) -> ControllerRouterHandler:
-        endpoint = group[0]
-        path = re.sub(r"{(\w+)}", r"{\1:str}", trunk(endpoint.path))
-        options = {"endpoint": endpoint}
-        if endpoint.kind == "websocket":
-            return WebsocketRouteHandler(path, opt=options)(self._socket(endpoint))
-        forked = any(path_suffix(one.path) for one in group)
-        handle = self._forked(group) if forked else self._http(endpoint)
-        handle.__name__ = endpoint.name
-        handle.__annotations__["return"] = ASGIApp  # tells Litestar to send what the handler returns as it is
-        methods: Any = PROXY_METHODS if endpoint.method == "*" else [endpoint.method]
-        methods = ["GET", "HEAD"] if methods == ["GET"] else methods
+    def _for_paths(self, paths: Sequence[str], methods: Sequence[str]) -> HTTPRouteHandler:
+        async def handle(request: Request[Any, Any, Any]) -> ASGIApp:
+            scope: Any = request.scope
+            answer: ASGIApp = await self._table[path_shape(scope["path_template"])][scope["method"]](request)
+            return answer
+
+        handle.__annotations__ = {"request": Request, "return": ASGIApp}
         # The replies carry their own status; Litestar would refuse one without a body (204) for a handler that returns.
-        return HTTPRouteHandler(path, http_method=methods, status_code=200, opt=options)(handle)
+        wanted: Any = methods
+        return HTTPRouteHandler(paths, http_method=wanted, status_code=200)(handle)
+
+    def _answers(self, group: Sequence[Endpoint]) -> Callable[..., Awaitable[Answer]]:
+        """Contracts of one path and method: several when they differ only in what stands behind a ``:path`` parameter."""
+        return self._forked(group) if any(path_suffix(one.path) for one in group) else self._http(group[0])
 
     def _http(self, endpoint: Endpoint) -> Callable[..., Awaitable[Answer]]:
         reader = Reader(endpoint, self.settings.server.max_body_bytes, self.settings.server.body_timeout)
@@ -101,6 +113,7 @@ class Dispatcher:
         async def handle(request: Request[Any, Any, Any]) -> Answer:
             scope: Any = request.scope
             receive: Any = request.receive
+            scope["paddock.endpoint"] = endpoint
             ctx = self.context(endpoint, scope)
             hold = Hold(self.streaming, self.gatekeeper, ctx.caller)
             try:
@@ -120,16 +133,15 @@ class Dispatcher:
     def _forked(self, group: Sequence[Endpoint]) -> Callable[..., Awaitable[Answer]]:
         """The router takes nothing behind a ``:path`` parameter: the longest suffix that fits decides, before admission."""
         longest_first = sorted(group, key=lambda endpoint: -len(path_suffix(endpoint.path)))
-        branches = [(path_suffix(one.path), one, self._http(one)) for one in longest_first]
+        branches = [(path_suffix(one.path), self._http(one)) for one in longest_first]
 
         async def handle(request: Request[Any, Any, Any]) -> Answer:
             scope: Any = request.scope
             name, value = list(scope["path_params"].items())[-1]
             rest = path_value(value)
-            for suffix, endpoint, answer in branches:
+            for suffix, answer in branches:
                 if rest.endswith(suffix) and len(rest) > len(suffix):
                     scope["path_params"] = {**scope["path_params"], name: rest.removesuffix(suffix)}
-                    scope["paddock.endpoint"] = endpoint
                     return await answer(request)
             raise unserved(scope["path"])
 
@@ -235,6 +247,16 @@ def unserved(path: str) -> NotFound:
     """The error for a path that is nobody's."""
     shown = path[:100].encode("ascii", "backslashreplace").decode()
     return NotFound(f"nothing is served at {shown}; GET /openapi.json lists every path")
+
+
+def methods_for(method: str) -> list[str]:
+    """The methods that a contract's own stands for."""
+    return PROXY_METHODS if method == "*" else ["GET", "HEAD"] if method == "GET" else [method]
+
+
+def litestar_path(path: str) -> str:
+    """A contract's path as Litestar writes it, up to the end of a ``:path`` parameter."""
+    return re.sub(r"{(\w+)}", r"{\1:str}", trunk(path))
 
 
 def trunk(path: str) -> str:

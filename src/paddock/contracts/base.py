@@ -11,6 +11,7 @@ to leave it to the next plugin. The plugin registered last is asked first.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
@@ -292,6 +293,7 @@ def endpoint(
     return declare
 
 
+@functools.cache  # resolving the types takes half a millisecond, and every application asks for every contract
 def endpoint_of(function: Callable[..., Any]) -> Endpoint | None:
     """The facts of a contract function, or None for any other object. Types are resolved here, not at import."""
     facts = getattr(function, "__paddock_endpoint__", None)
@@ -308,6 +310,12 @@ def endpoints_of(module: object) -> list[Endpoint]:
     """All contracts of a module, in the order they are written."""
     found = (endpoint_of(value) for value in vars(module).values() if callable(value))
     return [item for item in found if item is not None]
+
+
+@functools.cache
+def path_shape(path: str) -> str:
+    """A path without the names of its parameters: what a router tells apart."""
+    return re.sub(r"{[^}]*}", "{}", path)
 
 
 def path_names(path: str) -> frozenset[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
@@ -12,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from paddock.contracts.base import PROJECT, Context, Endpoint, Service, endpoints_of
+from paddock.contracts.base import PROJECT, Context, Endpoint, Service, endpoints_of, path_shape
 from paddock.contracts.providers import (
     ChatModel,
     Chunker,
@@ -258,4 +257,4 @@ class Plugins:
 
 def _place(item: Endpoint) -> tuple[bool, str]:
     """Where requests for an endpoint go, whatever its parameters are called."""
-    return item.kind == "websocket", re.sub(r"{[^}]*}", "{}", item.path)
+    return item.kind == "websocket", path_shape(item.path)
