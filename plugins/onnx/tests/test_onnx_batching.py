@@ -1,7 +1,9 @@
 """Requests share batches: order, fairness, little padding, cancellation, failures; and models come and go."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -259,6 +261,24 @@ async def test_unloading_names_what_went(tmp_path: Path) -> None:
         assert made.unload("org/a") == ["org/a"]
         assert made.unload("org/a") == []
         assert made.unload() == ["org/b"]
+
+
+async def test_the_weights_of_an_unloaded_model_leave_memory_at_once(tmp_path: Path) -> None:
+    put(tmp_path, "org/tiny")
+    made = Residency(HubCache(tmp_path), OnnxSettings())
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    gc.collect()
+    gc.disable()
+    try:
+        async with made.using("org/tiny") as model:
+            await model.run(await model.tokens(["a"], model.cut()))
+            weakref.finalize(model, loop.call_soon_threadsafe, gone.set)
+        del model
+        assert made.unload() == ["org/tiny"]
+        await asyncio.wait_for(gone.wait(), PATIENCE)  # a thread of the pool may hold it a moment longer
+    finally:
+        gc.enable()
+        await made.close()
 
 
 async def test_a_model_that_is_imported_anew_is_loaded_anew(tmp_path: Path) -> None:

@@ -46,10 +46,9 @@ class Model:
         self.id = found.id
         self.facts = facts
         self.size = size
-        self._session = session
         self.tokenizer = session.tokenizer
         self._settings = settings
-        self._batcher: Batcher[Array] = Batcher(self._run, settings.batch_tokens)
+        self._batcher: Batcher[Array] = Batcher(Runs(found.id, facts, session), settings.batch_tokens)
 
     @classmethod
     def load(cls, found: CachedGraph, settings: OnnxSettings) -> Model:
@@ -139,17 +138,27 @@ class Model:
         classifier. Raises ProviderUnavailable when the model gives NaN."""
         return await self._batcher.submit(items)
 
-    def _run(self, items: Sequence[Tokens]) -> list[Array]:
+
+class Runs:
+    """Batches through the graph. It knows nothing of its model, which is gone with the last who holds it: weights do not wait
+    for a collection of circles."""
+
+    def __init__(self, model: str, facts: Facts, session: Session) -> None:
+        self._model = model
+        self._facts = facts
+        self._session = session
+
+    def __call__(self, items: Sequence[Tokens]) -> list[Array]:
         ids, mask, kinds = self._padded(items)
         output = self._session.run(ids, mask, kinds)
-        if self.facts.task == "embedding" and output.ndim == 3:
-            output = pool(output, self._pooled_tokens(mask, items), self.facts)
+        if self._facts.task == "embedding" and output.ndim == 3:
+            output = pool(output, self._pooled_tokens(mask, items), self._facts)
             found = list(output)
         elif output.ndim == 3:
             found = [row[: len(item.ids)].copy() for row, item in zip(output, items, strict=True)]
         else:
             found = list(output)
-        _check_finite(found, self.id)
+        _check_finite(found, self._model)
         return found
 
     def _padded(self, items: Sequence[Tokens]) -> tuple[Any, Any, Any]:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from paddock.builtin.hub_cache import HubCache
 from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable, ValidationFailed
 from paddock_onnx.cache import CachedGraph, find_graph
+from paddock_onnx.memory import give_back
 from paddock_onnx.model import MIB, Loader, Model, measured
 from paddock_onnx.settings import OnnxSettings
 
@@ -149,18 +150,21 @@ class Residency:
             del self._entries[entry.found]
         if entry.timer is not None:
             entry.timer.cancel()
+        loaded = entry.model is not None
         entry.model, entry.size = None, 0
-        self._wake()
+        self._wake(freed=loaded)
 
-    def _wake(self) -> None:
+    def _wake(self, *, freed: bool = False) -> None:
         """Tell those who wait for room."""
-        task = asyncio.ensure_future(self._tell())
+        task = asyncio.ensure_future(self._tell(freed=freed))
         self._wakers.add(task)
         task.add_done_callback(self._wakers.discard)
 
-    async def _tell(self) -> None:
+    async def _tell(self, *, freed: bool) -> None:
         async with self._changed:
             self._changed.notify_all()
+        if freed:
+            await asyncio.to_thread(give_back)
 
     def loaded(self) -> list[Model]:
         """Those in memory."""
