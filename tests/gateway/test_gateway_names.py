@@ -81,6 +81,20 @@ async def test_an_unknown_name_is_404_with_near_matches(gate: Gate) -> None:
     assert "near matches: org/deep" in error["message"]
 
 
+@pytest.mark.parametrize("asked", ["ORG/DEP", "deap"])
+async def test_near_matches_look_past_case_and_organisation_and_come_once(gate: Gate, asked: str) -> None:
+    reply = await gate.chat(asked)
+    assert reply.status == 404
+    assert reply.json()["error"]["message"].count("org/deep") == 1
+
+
+async def test_an_id_of_a_hub_is_404_with_the_command_that_fetches_it(gate: Gate) -> None:
+    reply = await gate.chat("BAAI/bge-small-en")
+    assert "`paddock models download BAAI/bge-small-en`" in reply.json()["error"]["message"]
+    reply = await gate.chat("../../etc")
+    assert (reply.status, "download" in reply.json()["error"]["message"]) == (404, False)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_chat_provider_that_is_no_server_answers_too(gate: Gate, echo: EchoModel, stream: bool) -> None:
     reply = await gate.chat("echo", stream=stream, think=True, thinking_budget=9, n_ctx=5)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Caller
 from paddock.contracts.providers import ModelServer
-from paddock.errors import BadRequest, FieldError, Forbidden, ModelNotFound, ValidationFailed
+from paddock.errors import BadName, BadRequest, FieldError, Forbidden, ModelNotFound, ValidationFailed
 from paddock.services.gateway.catalogue import Catalogue, Listing
 
 NEAR = 5  # names that an error suggests
@@ -136,12 +137,34 @@ class Directory:
         return route is not None and (route.server.name, route.model) != (server, model)
 
     def _unknown(self, asked: str, caller: Caller) -> str:
-        known = self.names(caller)[:MOST_COMPARED]
-        near = difflib.get_close_matches(asked[:100], known, NEAR, 0.5)
+        near = nearest(asked[:100], self.names(caller)[:MOST_COMPARED])
         hint = f"near matches: {', '.join(near)}" if near else "GET /v1/models lists what there is"
         text = f"there is no model {asked[:100]!r}; {hint}"
+        if caller.scope is not None:
+            return text
+        if "/" in asked and _is_of_a_hub(asked):
+            text += f"; a hub may have it: fetch it with `paddock models download {asked}`"
         silent = [one.name for one in self.catalogue.unavailable]
-        return f"{text}. Not reached: {', '.join(silent)}" if silent and caller.scope is None else text
+        return f"{text}. Not reached: {', '.join(silent)}" if silent else text
+
+
+def nearest(asked: str, known: Sequence[str]) -> list[str]:
+    """The names most like `asked`, each once; large and small letters are alike, and ``org/`` may be left out."""
+    forms: dict[str, str] = {}
+    for name in known:
+        whole = name.lower()
+        for form in (whole.rpartition("/")[2], whole):
+            forms.setdefault(form, name)
+    found = difflib.get_close_matches(asked.lower(), forms, 2 * NEAR, 0.5)
+    return list(dict.fromkeys(forms[form] for form in found))[:NEAR]
+
+
+def _is_of_a_hub(name: str) -> bool:
+    try:
+        parse_model(name)
+    except BadName:
+        return False
+    return True
 
 
 def may_use(caller: Caller, asked: str, qualified: str) -> bool:
