@@ -173,6 +173,9 @@ async def test_a_deleted_classifier_is_gone(classifiers: ClassifierService) -> N
         await label(classifiers, "x")
     with pytest.raises(ModelNotFound):
         await classifiers.classifier_delete(ClassifierPath(model_name="m"))
+    await classifiers.classifier_fit(request(model="intents"))
+    with pytest.raises(ModelNotFound, match="near names: intents"):
+        await classifiers.classifier_delete(ClassifierPath(model_name="intent"))
 
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", "a\\b", "a\0b", "ü", "z" * 65, "/etc", "%2e%2e"])

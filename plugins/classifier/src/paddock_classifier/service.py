@@ -245,7 +245,11 @@ class ClassifierService(Service):
 
     async def _delete(self, params: ClassifierPath) -> ClassifierDeleted:
         key = (check_name(params.model_name, "model"),)
-        await asyncio.to_thread(self._files.delete, key)
+        try:
+            await asyncio.to_thread(self._files.delete, key)
+        except ModelNotFound as error:
+            names = [one[0] for one in await asyncio.to_thread(self._files.keys)]
+            raise ModelNotFound(missing(key[0], names)) from error
         self._memory.drop(key)
         return ClassifierDeleted(model=key[0], path=str(self._files.path(key)))
 
