@@ -349,9 +349,11 @@ def invalid(error: msgspec.ValidationError, where: str, kind: Any = None) -> Val
 
 
 def _words(kind: Any, field: str) -> list[str]:
-    """The words that a field of the struct may be; empty for other fields, and for those further down."""
+    """The words that a field of the struct, or a value of its map, may be; empty for other fields."""
     if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
         return []
-    stated = typing.get_type_hints(kind).get(field)
+    stated = typing.get_type_hints(kind).get(field.removesuffix("[...]"))
     choices = [stated, *typing.get_args(stated)]
-    return [str(word) for one in choices if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    choices += [inner for one in choices for inner in typing.get_args(one)]
+    words = [str(word) for one in choices if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    return list(dict.fromkeys(words))

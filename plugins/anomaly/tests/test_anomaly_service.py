@@ -372,7 +372,7 @@ BAD: list[tuple[Mapping[str, Any], int, str]] = [
     ({"data": [[1], [2]], "contamination": 0}, 422, "contamination"),
     ({"data": [[1], [2]], "contamination": 0.51}, 422, "contamination"),
     ({"data": [[1], [2]], "backend": "vae"}, 422, "backend"),
-    ({"data": [{"a": 1}, {"a": 2}], "schema": {"a": "base64"}}, 422, "schema"),
+    ({"data": [{"a": 1}, {"a": 2}], "schema": {"a": "base64"}}, 422, "use one of numeric, hash"),
     ({"data": [{"a": 1}, {"a": 2}]}, 400, "schema"),
     ({"data": [[1]]}, 400, "two or more"),
     ({"data": [[1], ["x"]]}, 422, "data"),
