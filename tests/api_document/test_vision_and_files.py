@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from paddock_ocr.samples import LETTER, drawn, encoded, many
 
+from paddock.testing.hub_cache import cache_model
 from paddock.testing.server import RunningServer, running_server
 from tests.api_document.conftest import fits
 
@@ -68,6 +69,45 @@ async def test_extraction_without_the_model_says_how_to_get_it(server: RunningSe
     data.add_field("file", many([drawn()], "PDF"), filename="receipt.pdf")
     reply = await server.ask("POST", "/v1/vision/documents/extract", data=data)
     assert (reply.status, f"paddock models import FOLDER --name {model}" in reply.json()["detail"]) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/vision/ocr", {}),
+        ("/v1/vision/documents/extract", {"model": "naver-clova-ix/donut-base-finetuned-docvqa"}),
+        ("/v1/files", {}),
+    ],
+)
+async def test_a_form_field_that_nothing_looks_at_is_refused(
+    server: RunningServer, path: str, fields: dict[str, str]
+) -> None:
+    data = aiohttp.FormData({**fields, "parse_by_page": "true"})
+    data.add_field("file", encoded(drawn()), filename="page.png")
+    reply = await server.ask("POST", path, data=data)
+    assert (reply.status, reply.json()["detail"].partition(":")[0]) == (400, "parse_by_page")
+
+
+async def test_extraction_with_a_name_that_walks_or_a_model_of_another_kind_is_400(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    cache_model(tmp_path / "data" / "models" / "hub", "org/other", {"config.json": b"{}"})
+    picture = base64.b64encode(encoded(drawn())).decode()
+    for model, said in (("../../x", "no model of a hub"), ("org/other", "no document model")):
+        reply = await server.ask("POST", "/v1/documents/extract", {"model": model, "images": [picture]})
+        assert (reply.status, said in reply.json()["detail"]) == (400, True)
+
+
+async def test_a_key_for_some_models_is_not_told_of_other_document_models(tmp_path: Path) -> None:
+    cache_model(tmp_path / "data" / "models" / "hub", "org/secret", {"config.json": b"{}"})
+    async with running_server(tmp_path / "data", settings={"auth": {"management_keys": ["manage"]}}) as server:
+        body: Any = {"name": "some", "kind": "inference", "scopes": {"models": ["org/mine"]}}
+        made = await server.ask("POST", "/api/v1/auth/keys", body, headers={"X-API-Key": "manage"})
+        picture = base64.b64encode(encoded(drawn())).decode()
+        asked = {"model": "org/secret", "images": [picture]}
+        for key, status in ((made.json()["key"], 404), ("manage", 400)):
+            reply = await server.ask("POST", "/v1/documents/extract", asked, headers={"X-API-Key": key})
+            assert reply.status == status, reply.body
 
 
 async def test_ocr_of_the_runtime(server: RunningServer) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from paddock.contracts.base import Context, Upload, endpoint
 from paddock.errors import (
+    BadName,
     BadRequest,
     FileNotFound,
     ModelNotFound,
@@ -25,6 +26,7 @@ from paddock.errors import (
 UPLOAD_LIMIT = 1 << 40  # bytes of a whole body; the file in it is bounded by the setting files.max_bytes
 FORM_BYTES = 64 * 1024 * 1024  # pictures in base64 may stand in a form field
 _RAISES = (
+    BadName,
     BadRequest,
     ValidationFailed,
     ModelNotFound,

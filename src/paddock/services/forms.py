@@ -11,6 +11,14 @@ from paddock.errors import BadRequest
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
+def only(fields: Mapping[str, str], *names: str) -> None:
+    """Raise BadRequest for a field of another name: none is taken and not looked at."""
+    for name in fields:
+        if name not in names:
+            shown = name[:64].encode("ascii", "backslashreplace").decode()
+            raise BadRequest(f"{shown}: unknown form field: leave it out; there are {', '.join(names)}")
+
+
 def flag(fields: Mapping[str, str], name: str, default: bool) -> bool:
     """A yes or no. Raises BadRequest for anything else."""
     text = fields.get(name, "").strip().lower()

@@ -27,7 +27,7 @@ from paddock.contracts.providers import Looked
 from paddock.errors import BadRequest, FileNotFound, PaddockError, TooLarge
 from paddock.services.core import Core
 from paddock.services.dataset_files import clean_filename, clean_mime
-from paddock.services.forms import flag, number, within
+from paddock.services.forms import flag, number, only, within
 from paddock.services.pages import SUPPORTED, Pages, is_supported
 from paddock.services.stored_bytes import StoredBytes
 from paddock.services.uploaded import rows
@@ -185,6 +185,7 @@ class UploadedFiles:
 
     def _as_asked(self, row: UploadRow, params: FileUpload, fields: dict[str, str]) -> UploadRow:
         """What form and query say besides. Raises BadRequest."""
+        only(fields, "purpose", "convert_pdf", "pdf_dpi", "expires_after[anchor]", "expires_after[seconds]")
         purpose = fields.get("purpose", "").strip() or row.purpose
         if len(purpose) > PURPOSE_LIMIT or not purpose.isprintable():
             raise BadRequest(f"purpose is a word of at most {PURPOSE_LIMIT} letters")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Sequence
 from typing import get_args
 
+from paddock.builtin.hub_cache import HubCache
+from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Context, Upload, hookimpl
 from paddock.contracts.providers import (
     DocumentCall,
@@ -31,7 +34,7 @@ from paddock.contracts.vision import (
 )
 from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable
 from paddock.services.core import Core
-from paddock.services.forms import flag, listed
+from paddock.services.forms import flag, listed, only
 from paddock.services.pages import Pages
 from paddock.services.uploaded import UploadedFiles
 from paddock.services.vision.ocr import STAND_INS, Ocr
@@ -60,6 +63,7 @@ class Vision:
     async def vision_ocr(self, ctx: Context, data: Upload) -> OcrReply:
         async with self._sources() as sources:
             fields = await sources.take_form(data)
+            only(fields, "model", "languages", "return_boxes")
             request = OcrRequest(
                 model=fields.get("model", "").strip() or STAND_INS[0],
                 languages=listed(fields, "languages"),
@@ -92,22 +96,23 @@ class Vision:
     async def vision_documents_extract(self, ctx: Context, data: Upload) -> ExtractReply:
         async with self._sources() as sources:
             fields = await sources.take_form(data)
+            only(fields, "model", "prompts", "task")
             request = ExtractRequest(
                 model=fields.get("model", "").strip(),
                 prompts=listed(fields, "prompts"),
                 task=fields.get("task", "").strip() or "extraction",
             )
-            return await self._extract(sources, request)
+            return await self._extract(ctx, sources, request)
 
     @hookimpl
     async def documents_extract(self, ctx: Context, data: ExtractRequest) -> ExtractReply:
         async with self._sources() as sources:
             await sources.take(ctx.caller, data.images, data.file_id)
-            return await self._extract(sources, data)
+            return await self._extract(ctx, sources, data)
 
-    async def _extract(self, sources: Sources, request: ExtractRequest) -> ExtractReply:
+    async def _extract(self, ctx: Context, sources: Sources, request: ExtractRequest) -> ExtractReply:
         task, prompts = _task(request), _prompts(request)
-        extractor = await self._extractor(request.model)
+        extractor = await self._extractor(ctx, request.model)
         async with sources.pages() as pages:
 
             async def words() -> list[PageText]:
@@ -123,8 +128,12 @@ class Vision:
             usage=ExtractUsage(documents_processed=len(pages)),
         )
 
-    async def _extractor(self, model: str) -> DocumentExtractor:
-        """Who has the model. Raises BadRequest, ModelNotFound with the command that brings it, ProviderUnavailable."""
+    async def _extractor(self, ctx: Context, model: str) -> DocumentExtractor:
+        """Who has the model.
+
+        Raises BadName, BadRequest for a model that does something else, ModelNotFound with the command that brings it,
+        ProviderUnavailable.
+        """
         if not model:
             raise BadRequest(
                 "model is required: the id of a document model, naver-clova-ix/donut-base-finetuned-cord-v2 …"
@@ -134,10 +143,18 @@ class Vision:
             raise ProviderUnavailable("no loaded plugin extracts from documents: install paddock-extraction")
         known: list[str] = []
         for extractor in extractors:
-            models = await extractor.models()
+            models = [one for one in await extractor.models() if ctx.caller.may_use(one)]
             if model in models:
                 return extractor
             known += models
+        repo = parse_model(model).repo
+        if (
+            ctx.caller.may_use(repo)
+            and await asyncio.to_thread(HubCache(self._core.settings.hub_cache).model, repo) is not None
+        ):
+            raise BadRequest(
+                f"the model {model} is no document model that is whole: Donut and LayoutLMv3 are, as Optimum exports them"
+            )
         raise _no_model(model, known)
 
 
