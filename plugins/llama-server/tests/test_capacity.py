@@ -89,6 +89,17 @@ class TestOnDemand:
         assert "secret-path" not in raised.value.message
         assert "secret-path" in (bench.manager.get("a").last_error or "")
 
+    async def test_a_look_at_the_address_is_no_use_of_the_instance(self, bench: Bench) -> None:
+        await bench.add("a")
+        assert bench.manager.address("a") is None
+        await bench.manager.start("a")
+        await bench.settled("a")
+        run = bench.owner("a").run
+        assert run is not None
+        before = run.used_at
+        assert bench.manager.address("a") == run.address
+        assert (run.used_at, run.served) == (before, 0)
+
     async def test_without_on_demand_start_a_request_is_refused(self, bench: Bench) -> None:
         await bench.add("a", spec={"on_demand_start": False})
         with pytest.raises(ProviderUnavailable, match="not running"):

@@ -109,7 +109,7 @@ async def proxied(tmp_path: Path) -> AsyncIterator[Proxied]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     plugin = FakePlugin()
-    plugin.instances.address = Address(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}", api_key="child-key")
+    plugin.instances.where = Address(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}", api_key="child-key")
     await plugin.instances.create("one", Spec(), start=False)
     plugin.instances.become("one", "running")
     async with running_server(tmp_path / "data", plugins={"llama-server": plugin}, installed=False) as server:
@@ -176,7 +176,7 @@ async def test_an_instance_that_does_not_run_is_503_and_is_not_started(proxied: 
 
 
 async def test_a_child_that_is_gone_is_503(proxied: Proxied) -> None:
-    proxied.fake.address = Address(base_url="http://127.0.0.1:1", api_key="k")
+    proxied.fake.where = Address(base_url="http://127.0.0.1:1", api_key="k")
     async with proxied.request("GET", f"{PREFIX}/health") as reply:
         assert reply.status == 503
     await proxied.idle()

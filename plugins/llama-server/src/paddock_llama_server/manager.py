@@ -353,6 +353,11 @@ class Manager(Service):
         finally:
             run.leave()
 
+    def address(self, name: str) -> Address | None:
+        """See `Instances.address`."""
+        owner = self.owner(name)
+        return owner.run.address if owner.run is not None and owner.status == "running" else None
+
     async def log_tail(self, name: str, lines: int | None) -> list[LogEntry]:
         """See `Instances.log_tail`."""
         return await self.owner(name).log.tail(lines)

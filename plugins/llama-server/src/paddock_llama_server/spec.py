@@ -130,6 +130,10 @@ class Instances(Protocol):
         or failed one is started, and room is made for it. Raises ProviderUnavailable (not running), Conflict with
         Retry-After (no room in time)."""
 
+    def address(self, name: str) -> Address | None:
+        """Where a running instance listens, for a look that is no use of it: no lease, so that looking keeps nothing awake.
+        None when it does not run. Raises InstanceNotFound."""
+
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         """What happens from now on; a slow reader loses the oldest."""
 

@@ -27,7 +27,7 @@ class FakeInstances:
     """
 
     def __init__(self) -> None:
-        self.address = Address(base_url="http://127.0.0.1:9", api_key="child-key")
+        self.where = Address(base_url="http://127.0.0.1:9", api_key="child-key")
         self.limit = 100
         self.orders: list[tuple[object, ...]] = []
         self.leased = 0
@@ -106,10 +106,14 @@ class FakeInstances:
             raise ProviderUnavailable(f"{name} is not running: start it first")
         self.leased += 1
         try:
-            yield self.address
+            yield self.where
         finally:
             self.leased -= 1
             self.lease_ended.set()
+
+    def address(self, name: str) -> Address | None:
+        """See `Instances.address`."""
+        return self.where if self.get(name).status == "running" else None
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[Change]]:

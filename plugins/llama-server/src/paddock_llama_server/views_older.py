@@ -32,7 +32,7 @@ from paddock.contracts.instances_older import (
     OlderUpdateReply,
 )
 from paddock.contracts.providers import HttpClient
-from paddock.errors import InstanceRunning, PaddockError
+from paddock.errors import InstanceRunning, PaddockError, UpstreamTimeout
 from paddock_llama_server.bodies import check_name, model_of, older_view, read_older_create, read_older_update
 from paddock_llama_server.drafts import Drafts
 from paddock_llama_server.spec import Instance, Instances, LogEntry
@@ -179,13 +179,17 @@ class OlderApi(Service):
         return OlderHealth(status=status, checks=checks, last_check=rfc3339(time.time()))
 
     async def _look(self, name: str) -> HealthChecks:
+        address = self._instances.address(name)
+        if address is None:
+            return HealthChecks(process="running", port="closed", response="failed")
+        headers = {"Authorization": f"Bearer {address.api_key}"}
+        url = f"{address.base_url}/health"
         try:
-            async with self._instances.lease(name, on_demand=False) as address:
-                headers = {"Authorization": f"Bearer {address.api_key}"}
-                url = f"{address.base_url}/health"
-                async with self._http.send("GET", url, headers=headers, timeout=LOOK, trusted=True) as reply:
-                    answer = {200: "ok", 503: "loading"}.get(reply.status, "failed")
-                    return HealthChecks(process="running", port="open", response=answer)
+            async with self._http.send("GET", url, headers=headers, timeout=LOOK, trusted=True) as reply:
+                answer = {200: "ok", 503: "loading"}.get(reply.status, "failed")
+                return HealthChecks(process="running", port="open", response=answer)
+        except UpstreamTimeout:  # it listens, and says nothing
+            return HealthChecks(process="running", port="open", response="failed")
         except PaddockError:
             return HealthChecks(process="running", port="closed", response="failed")
 
