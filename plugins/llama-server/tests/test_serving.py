@@ -143,6 +143,25 @@ class TestUniversal:
         assert b"t0" in await asking
         assert bench.manager.get("m").spec.options["ctx_size"] == 512
 
+    async def test_the_options_of_loading_that_a_project_may_name_are_the_managed_instances(
+        self, chat: UniversalChat, bench: Bench
+    ) -> None:
+        given = {"n_ctx": 256, "n_batch": 64, "n_gpu_layers": 0, "n_threads": 2, "flash_attn": False}
+        kept = {"use_mmap": True, "use_mlock": False, "cache_type_k": None, "temperature": 0.5}
+        reply = msgspec.json.decode(await self.whole(chat, body={**given, **kept}, options={"n_ctx": 512}))
+        options = {"ctx_size": 512, "batch_size": 64, "gpu_layers": 0, "threads": 2, "flash_attn": "off"}
+        (found,) = bench.manager.all()
+        assert {**found.spec.options, **options} == found.spec.options
+        assert set(found.spec.options) == {"model", *options}
+        assert not set(reply["got"]["body"]) & {*given, "use_mmap", "use_mlock", "cache_type_k"}
+        assert reply["got"]["body"]["temperature"] == 0.5
+
+    @pytest.mark.parametrize("given", [{"n_batch": "x"}, {"flash_attn": 3}, {"cache_type_k": 5}])
+    async def test_a_value_of_the_wrong_type_is_refused_by_name(self, chat: UniversalChat, given: Any) -> None:
+        (name,) = given
+        with pytest.raises(BadRequest, match=name):
+            await self.whole(chat, body=given)
+
     async def test_n_ctx_of_an_instance_of_the_users_own_is_refused(self, chat: UniversalChat, bench: Bench) -> None:
         await bench.add("own")
         with pytest.raises(BadRequest, match="ctx_size"):

@@ -18,6 +18,7 @@ from paddock.contracts.base import Json
 from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, Sample, TypeName
 from paddock.contracts.providers.serving import GatewayCall, InstanceCounts, ModelServer, Operation
 from paddock.errors import BadName, BadRequest, Conflict, ModelNotFound, PaddockError
+from paddock_llama_server.binary import Binary
 from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.figures import samples
 from paddock_llama_server.files import ModelFile
@@ -46,6 +47,7 @@ class LlamaServer(ModelServer):
         self._host = env.host
         self._cache = HubCache(env.hub_cache)
         self.manager = manager
+        self._binary = Binary(manager.settings)
         self._draining: set[asyncio.Future[None]] = set()
 
     def claims(self, model: str) -> str | None:
@@ -95,14 +97,17 @@ class LlamaServer(ModelServer):
 
     async def close(self) -> None:
         """Wait for what is still read to its end; its instance was stopped, so that is soon."""
-        await asyncio.gather(*self._draining, return_exceptions=True)
+        await asyncio.gather(*self._draining, self._binary.close(), return_exceptions=True)
 
     async def target(self, model: str, options: Mapping[str, Json] | None = None) -> tuple[str, str | None]:
         """The instance of a model and the model's name inside it; one is made for a GGUF file that has none. `options` are set
         on an instance that paddock manages itself.
 
-        Raises ModelNotFound, BadRequest (a file outside the folders; options of an instance that is not paddock's to change).
+        Raises ModelNotFound, BadRequest (a file outside the folders; options of an instance that is not paddock's to change,
+        or that this llama-server does not have).
         """
+        if options:
+            await self._binary.check(options)
         name, slash, inner = model.partition("/")
         if self.manager.has(name):
             if options:
