@@ -95,10 +95,12 @@ def field_error(error: msgspec.ValidationError, where: str = "") -> FieldError:
 
 
 class PaddockError(Exception):
-    """Base of all errors that a caller may see. `message` is one readable sentence that tells the next step."""
+    """Base of all errors that a caller may see. `message` is one readable sentence that tells the next step; `where` is the
+    ``host:port`` that it names, where it is about a connection."""
 
     status: ClassVar[int] = 500
     code: str = "internal_error"
+    where: str = ""
 
     def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)

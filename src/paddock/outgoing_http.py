@@ -226,6 +226,12 @@ _ERRORS: tuple[tuple[type[Exception], str], ...] = (
 
 def translated(error: Exception, origin: Origin, seconds: float) -> PaddockError:
     """The table: aiohttp's error as ours. Its text holds the address only, never a header, a query or a body."""
+    found = _translated(error, origin, seconds)
+    found.where = origin.key
+    return found
+
+
+def _translated(error: Exception, origin: Origin, seconds: float) -> PaddockError:
     for kind, text in _ERRORS:
         if isinstance(error, kind):
             unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)

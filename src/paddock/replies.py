@@ -57,7 +57,8 @@ def api_of(path: str) -> Api:
 def error_status(error: PaddockError, api: Api) -> int:
     """The status of an error; only LlamaFarm's paths, and project chat, know the status 422: the others answer 400."""
     status = error.http_status
-    return 400 if status == 422 and api not in ("llamafarm", "chat") else status
+    known = api in ("llamafarm", "chat") or isinstance(error, UpstreamError)  # an upstream's status is its own
+    return 400 if status == 422 and not known else status
 
 
 def error_body(error: PaddockError, api: Api) -> dict[str, Any]:

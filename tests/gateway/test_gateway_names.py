@@ -257,4 +257,6 @@ class TestSources:
 
     async def test_what_nobody_serves_is_listed_and_not_found(self, gate: Gate) -> None:
         assert (await gate.server.ask("GET", "/v1/models/o/stored")).status == 200
-        assert (await gate.chat("o/stored")).status == 404
+        reply = await gate.chat("o/stored")
+        assert reply.status == 404
+        assert "near matches: o/stored" not in reply.json()["error"]["message"]

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from paddock.builtin.openai_wire import Target
 from paddock.services.gateway.bodies import renamed
 from paddock.testing.chat import sse_events
 from paddock.testing.upstream import Plan
@@ -156,6 +157,27 @@ async def test_any_other_error_is_told_in_the_format_of_the_path(gate: Gate, ope
     assert body.get("type") == ("error" if operation == "messages" else None)
 
 
+async def test_a_status_of_an_upstream_that_speaks_another_format_stays(gate: Gate) -> None:
+    gate.one.plan = Plan(status=422, body=b'{"detail":"max_tokens is too large"}')
+    reply = await gate.chat()
+    assert (reply.status, reply.json()["error"]["message"]) == (422, "max_tokens is too large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_upstream_that_can_not_be_reached_is_told_by_its_name(gate: Gate, stream: bool) -> None:
+    await gate.one.stop()
+    reply = await gate.chat(stream=stream)
+    assert reply.status == 503
+    assert "can't connect to one:" in reply.json()["error"]["message"]
+
+
+async def test_so_is_one_that_breaks_off(gate: Gate) -> None:
+    gate.one.plan = Plan(texts=["a", "b", "c"], cut_after=2)
+    reply = await gate.chat(stream=True)
+    assert b"one broke off" in reply.body
+    assert str(gate.one.port).encode() not in reply.body
+
+
 @pytest.mark.parametrize("status", [301, 307])
 async def test_a_redirect_is_not_followed_nor_passed_on(gate: Gate, status: int) -> None:
     gate.one.plan = Plan(status=status, headers={"Location": f"{gate.two.base_url}/chat/completions"})
@@ -180,6 +202,11 @@ async def test_a_credential_that_the_upstream_repeats_is_masked(gate: Gate, stre
     assert reply.status == (200 if stream else 401)
     assert b"bad key *** of ***" in reply.body
     assert "sk-of" not in json.dumps(await gate.event())
+
+
+def test_what_is_too_short_to_be_a_secret_garbles_no_error() -> None:
+    target = Target(base_url="http://x", api_key="none", extra={"X-Team": "a", "X-Tenant": "tenant-secret"})
+    assert target.secrets == (b"tenant-secret",)
 
 
 @pytest.mark.parametrize("operation", STREAMING)

@@ -35,6 +35,7 @@ THINKING_BUDGET = 1024
 ANSWER_TOKENS = 512
 ERROR_BODY = 256 * 1024  # of an error's body no more is read
 PAGE = 8 * 1024  # of a web page no more is looked at
+SHORTEST = 6  # characters of a credential
 SHOWN = 2000  # characters of an upstream's message that reach the caller
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -58,9 +59,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What must never reach a caller, in the order in which to mask it."""
-        found = (self.api_key, self.organization, *self.extra.values())
-        return tuple(sorted({secret.encode() for secret in found if secret}, key=len, reverse=True))
+        """What must never reach a caller, in the order in which to mask it. What is shorter than `SHORTEST` is no secret, and
+        masking it would only garble what the server says."""
+        found = [secret for secret in (self.api_key, self.organization, *self.extra.values()) if secret]
+        return tuple(sorted({one.encode() for one in found if len(one) >= SHORTEST}, key=len, reverse=True))
 
     @property
     def where(self) -> str:

@@ -4,7 +4,7 @@ instance, an alias of an upstream), ``provider/model``, a name that exactly one 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -137,7 +137,8 @@ class Directory:
         return route is not None and (route.server.name, route.model) != (server, model)
 
     def _unknown(self, asked: str, caller: Caller) -> str:
-        near = nearest(asked[:100], self.names(caller)[:MOST_COMPARED])
+        known = (name for name in self.names(caller)[:MOST_COMPARED] if name != asked)  # listed, not served
+        near = nearest(asked[:100], known)
         hint = f"near matches: {', '.join(near)}" if near else "GET /v1/models lists what there is"
         text = f"there is no model {asked[:100]!r}; {hint}"
         if caller.scope is not None:
@@ -148,7 +149,7 @@ class Directory:
         return f"{text}. Not reached: {', '.join(silent)}" if silent else text
 
 
-def nearest(asked: str, known: Sequence[str]) -> list[str]:
+def nearest(asked: str, known: Iterable[str]) -> list[str]:
     """The names most like `asked`, each once; large and small letters are alike, and ``org/`` may be left out."""
     forms: dict[str, str] = {}
     for name in known:

@@ -46,6 +46,12 @@ class Named(Target, frozen=True, kw_only=True):
         return self.base_url
 
 
+def by_name(error: BaseException, server: str) -> None:
+    """Let an error of a connection name the server instead of its address."""
+    if isinstance(error, PaddockError) and error.where:
+        error.message, error.where = error.message.replace(error.where, server), ""
+
+
 def cleaned(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of an upstream that may reach the caller."""
     found: dict[str, str] = {}

@@ -17,7 +17,7 @@ from paddock.errors import BadRequest, PaddockError, ProviderUnavailable, Upstre
 from paddock.services.gateway.accounts import Account
 from paddock.services.gateway.bodies import renamed
 from paddock.services.gateway.directory import Route
-from paddock.services.gateway.failures import cleaned, error_piece, falls_back, refusal, wait_before_retry
+from paddock.services.gateway.failures import by_name, cleaned, error_piece, falls_back, refusal, wait_before_retry
 from paddock.services.gateway.limits import Limits
 from paddock.services.gateway.usage import is_whole, usage_at_end, usage_of
 from paddock.settings import Gateway, Outgoing
@@ -44,7 +44,7 @@ class Job:
 class Opened:
     """A reply that has begun: its first pieces, the rest to come, and what has to be left at the end."""
 
-    __slots__ = ("_context", "_limits", "_pieces", "_route", "ended", "media_type", "reply", "start")
+    __slots__ = ("_context", "_limits", "_pieces", "_route", "ended", "media_type", "reply", "server", "start")
 
     def __init__(
         self, limits: Limits, route: Route, context: AbstractAsyncContextManager[HttpReply], reply: HttpReply
@@ -54,6 +54,7 @@ class Opened:
         self._context = context
         self._pieces: AsyncIterator[bytes] | None = None
         self.reply = reply
+        self.server = route.server.name
         self.media_type = reply.headers.get("Content-Type", "application/json")
         self.start: list[bytes] = []
         self.ended = False
@@ -168,7 +169,8 @@ class Passing:
         try:
             context = route.server.serve(call)
             reply = await context.__aenter__()
-        except BaseException:
+        except BaseException as error:
+            by_name(error, route.server.name)
             self._limits.models.free(route.qualified)
             raise
         opened = Opened(self._limits, route, context, reply)
@@ -178,7 +180,8 @@ class Passing:
             if opened.media_type.startswith("text/html"):
                 raise UpstreamError(f"{route.server.name} sent a web page instead of JSON: check its base_url", 502)
             await opened.begin(call.first_token_timeout or self._first_piece)
-        except BaseException:
+        except BaseException as error:
+            by_name(error, route.server.name)
             await opened.close()
             raise
         job.account.began(route.qualified)
@@ -215,6 +218,7 @@ async def relayed(job: Job, opened: Opened) -> AsyncGenerator[bytes, None]:
             if opened.events and job.operation in CHATS and not is_whole(tail):
                 raise ProviderUnavailable("the answer broke off before its end: ask again")
         except PaddockError as error:
+            by_name(error, opened.server)
             job.account.fail(error)
             if not opened.events:
                 raise
