@@ -230,8 +230,6 @@ def ask_everything(url: str) -> list[bytes]:
             "info_get",
             "disk_get",
             "config_get",
-            "anomaly_models",
-            "ml_anomaly_models",
         ):  # they tell the folder to who may manage
             continue
         path = re.sub(r"{\w+}", "x", item.path)

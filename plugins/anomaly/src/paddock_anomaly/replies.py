@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from paddock.builtin.trained import Found, Key, base_name, choices, is_version
+from paddock.builtin.trained import Found, Key, base_name, choices, is_version, shown
 from paddock.contracts.anomaly import (
     AnomalyFit,
     AnomalyFitted,
@@ -66,7 +66,7 @@ def fitted(model: str, facts: Facts, path: Path, elapsed_ms: float) -> AnomalyFi
             samples_used=facts.samples_used,
         ),
         encoder=None if schema is None else EncoderInfo(schema=dict(schema), features=facts.columns),
-        saved_path=str(path),
+        saved_path=shown(path, 2),
     )
 
 
@@ -124,7 +124,7 @@ def item(found: Found) -> AnomalyItem:
         filename=filename(found.key),
         base_name=base_name(name),
         backend=backend,
-        path=str(found.path),
+        path=shown(found.path, 2),
         size_bytes=found.size,
         created=saved.created if saved else 0.0,
         modified=saved.modified if saved else 0.0,

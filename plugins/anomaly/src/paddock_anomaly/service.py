@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, new_version, newest
+from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, new_version, newest, shown
 from paddock.contracts.anomaly import (
     AnomalyDeleted,
     AnomalyFilePath,
@@ -168,7 +168,7 @@ class AnomalyService(Service):
             model=key[0],
             backend=key[1],
             filename=filename(key),
-            path=str(self._files.path(key)),
+            path=shown(self._files.path(key), 2),
             description=saved.description,
         )
 
@@ -179,14 +179,14 @@ class AnomalyService(Service):
             model=key[0],
             backend=key[1],
             filename=filename(key),
-            path=str(self._files.path(key)),
+            path=shown(self._files.path(key), 2),
             threshold=detector.facts.threshold,
         )
 
     async def _models(self, ctx: Context) -> AnomalyList:
         found = await asyncio.to_thread(self._files.all)
         items = [item(one) for one in found if ctx.caller.may_use(one.key[0])]
-        return AnomalyList(data=items, models_dir=str(self._files.root), total=len(items))
+        return AnomalyList(data=items, models_dir=shown(self._files.root, 0), total=len(items))
 
     async def _delete(self, params: AnomalyFilePath) -> AnomalyDeleted:
         key = named(params.filename, await asyncio.to_thread(self._files.keys))

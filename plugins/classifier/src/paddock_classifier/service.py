@@ -23,6 +23,7 @@ from paddock.builtin.trained import (
     is_version,
     new_version,
     newest,
+    shown,
 )
 from paddock.contracts.base import Caller, Context, Json, Service, hookimpl
 from paddock.contracts.classifiers import (
@@ -106,7 +107,7 @@ class ClassifierService(Service):
             num_classes=len(facts.labels),
             labels=facts.labels,
             training_time_ms=elapsed,
-            saved_path=str(path),
+            saved_path=shown(path, 1),
         )
 
     def _record(self, request: ClassifierFit, error: PaddockError | None = None, **about: Json) -> None:
@@ -227,7 +228,7 @@ class ClassifierService(Service):
         labels = facts_of(key, saved.facts).labels
         return ClassifierSaved(
             model=key[0],
-            path=str(self._files.path(key)),
+            path=shown(self._files.path(key), 1),
             description=saved.description,
             labels=labels,
             num_classes=len(labels),
@@ -236,12 +237,14 @@ class ClassifierService(Service):
     async def _load(self, ctx: Context, data: ClassifierModel, *, latest: bool) -> ClassifierLoaded:
         key = await self._key(ctx.caller, data.model, latest=latest)
         labels = (await self._memory.get(key)).facts.labels
-        return ClassifierLoaded(model=key[0], path=str(self._files.path(key)), labels=labels, num_classes=len(labels))
+        return ClassifierLoaded(
+            model=key[0], path=shown(self._files.path(key), 1), labels=labels, num_classes=len(labels)
+        )
 
     async def _models(self, ctx: Context) -> ClassifierList:
         found = await asyncio.to_thread(self._files.all)
         items = [item(one) for one in found if ctx.caller.may_use(one.key[0])]
-        return ClassifierList(data=items, models_dir=str(self._files.root), total=len(items))
+        return ClassifierList(data=items, models_dir=shown(self._files.root, 0), total=len(items))
 
     async def _delete(self, params: ClassifierPath) -> ClassifierDeleted:
         key = (check_name(params.model_name, "model"),)
@@ -251,7 +254,7 @@ class ClassifierService(Service):
             names = [one[0] for one in await asyncio.to_thread(self._files.keys)]
             raise ModelNotFound(missing(key[0], names)) from error
         self._memory.drop(key)
-        return ClassifierDeleted(model=key[0], path=str(self._files.path(key)))
+        return ClassifierDeleted(model=key[0], path=shown(self._files.path(key), 1))
 
     @hookimpl
     async def classifier_save(self, ctx: Context, data: ClassifierSave) -> ClassifierSaved:
@@ -321,7 +324,7 @@ def item(found: Found) -> ClassifierItem:
         name=found.key[0],
         base_name=base_name(found.key[0]),
         base_model=facts.base_model if facts else None,
-        path=str(found.path),
+        path=shown(found.path, 1),
         labels=facts.labels if facts else [],
         num_classes=len(facts.labels) if facts else 0,
         size_bytes=found.size,

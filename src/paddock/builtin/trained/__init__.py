@@ -3,7 +3,7 @@
 For plugins. A model is one ONNX file and one JSON file in a folder of its own; pickles are neither written nor read.
 """
 
-from paddock.builtin.trained.files import Damaged, Found, Key, ModelFiles, Saved
+from paddock.builtin.trained.files import Damaged, Found, Key, ModelFiles, Saved, shown
 from paddock.builtin.trained.fits import Fits
 from paddock.builtin.trained.memory import InMemory
 from paddock.builtin.trained.names import base_name, choices, is_version, new_version, newest
@@ -21,4 +21,5 @@ __all__ = [
     "is_version",
     "new_version",
     "newest",
+    "shown",
 ]

@@ -55,6 +55,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+def shown(path: Path, levels: int) -> str:
+    """A place as replies show it, `levels` folders below its kind: ``models/classifier/NAME``. Where the data folder is
+    belongs to those who manage the server."""
+    return "/".join(path.parts[-2 - levels :])
+
+
 class ModelFiles:
     """The models of one kind. A key is one or more names, each a folder in the one before."""
 
