@@ -33,6 +33,8 @@ class TestBackOff:
         assert after.status == "running"
         assert after.pid != before.pid
         assert after.restarts == 1
+        await bench.manager.restart("a")
+        assert (await bench.settled("a")).restarts == 1  # a counter of /metrics: it never falls
 
     async def test_a_request_during_the_wait_joins_the_pending_start(self, open_bench: OpenBench) -> None:
         bench = await open_bench(restart_delay=0.1)
@@ -157,6 +159,16 @@ class TestPermanentCauses:
         found = await bench.settled("a")
         assert (found.status, found.error_code) == ("failed", "start_timeout")
         assert all(groups.members(pid) == [] for pid in bench.pids("a"))
+
+    async def test_the_words_of_an_earlier_process_do_not_explain_the_end_of_a_later_one(self, bench: Bench) -> None:
+        await bench.add(
+            "a", spec={"auto_restart": False}, start=True, fail_starts=1, say=["error: unknown argument: -x"]
+        )
+        assert (await bench.settled("a")).error_code == "bad_option"
+        bench.model("a", fail_starts=9)
+        await bench.manager.start("a")
+        found = await bench.settled("a")
+        assert (found.error_code, "unknown argument" in (found.last_error or "")) == ("crashed", False)
 
 
 class TestMemory:

@@ -42,6 +42,7 @@ class Known:
         self._run: Run | None = None
         self._waiters: list[asyncio.Future[Run]] = []
         self._not_before = 0.0
+        self._restarts = 0
         self._crashes: deque[float] = deque()
         self._mark = ""
         self._retried: Counter[str] = Counter()
@@ -109,7 +110,7 @@ class Known:
             last_used=self.row.last_used,
             in_flight=run.in_flight if run else 0,
             waiting=len(self._waiters),
-            restarts=len(self._crashes),
+            restarts=self._restarts,
             last_error=failure.message if failure else None,
             error_code=failure.code if failure else None,
             memory_bytes=run.usage.memory_bytes if run and run.usage else None,

@@ -148,9 +148,10 @@ class InstanceLog:
                 self._warn(f"{self._dropped} log lines could not be written: {error}")
         self._write_on()
 
-    def recent(self, count: int) -> list[str]:
-        """The texts of the last lines in memory."""
-        return [one.text for one in list(self._ring)[-count:]]
+    def recent(self, count: int, since: int = 0) -> list[str]:
+        """The texts of the last lines in memory; of those that came when `progress` was `since` or more."""
+        found = [one.text for one in self._ring]
+        return found[max(0, len(found) - min(count, self.progress - since)) :]
 
     async def tail(self, count: int | None) -> list[LogEntry]:
         """The last lines (None: all), from memory where that holds enough."""

@@ -140,7 +140,7 @@ class Owner(Wanted):
         except PaddockError as error:
             self._fail(error.code, error.message)
             return
-        self._run, self._force = run, False
+        self._run, self._force, run.first_line = run, False, self.log.progress
         self._enter_phase("loading")
         self.log.add([f"=== {self.name} started, process {run.child.pid}, port {run.plan.port} ==="])
         await self._note(run)
@@ -191,8 +191,9 @@ class Owner(Wanted):
             await self._over(run)
             self._on_another_port(f"another process answers on port {run.plan.port}")
         elif not in_time:
+            words = "\n".join(self.log.recent(causes.LINES, run.first_line))
             await self._over(run)
-            self._fail("start_timeout", f"it was not ready in time: {self._words()}")
+            self._fail("start_timeout", f"it was not ready in time: {words}")
 
     def _abandoned(self, run: Run) -> bool:
         return run.condemned and not self._yielding
@@ -262,7 +263,7 @@ class Owner(Wanted):
 
     async def _crashed(self, run: Run) -> None:
         """It ended by itself."""
-        end = causes.judge(run.child.code, self.log.recent(200), killed_by_us=run.child.signalled)
+        end = causes.judge(run.child.code, self.log.recent(200, run.first_line), killed_by_us=run.child.signalled)
         lived = time.monotonic() - run.child.began
         self._restarting = self._restarting or self._up
         await self._over(run)
@@ -320,6 +321,7 @@ class Owner(Wanted):
             return
         wait = min(delay * 2 ** len(self._crashes), LONGEST_DELAY) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
         self._crashes.append(now)
+        self._restarts += 1
         self._not_before = now + wait
         self._restarting = True
         self._enter_phase("waiting")
@@ -334,6 +336,3 @@ class Owner(Wanted):
         self._enter_phase("down")
         self._fail_waiters(StartFailed(self.name, code))
         self._tools.host.record("instance", action="fail", name=self.name, code=code, error=message)
-
-    def _words(self) -> str:
-        return "\n".join(self.log.recent(causes.LINES))

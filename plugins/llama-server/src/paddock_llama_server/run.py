@@ -97,6 +97,8 @@ class Run:
         self.recycle = False
         self.condemned = False
         """Whether its end is decided: it takes no more requests, whatever is ordered later."""
+        self.first_line = 0
+        """`InstanceLog.progress` when it began: earlier lines are another's."""
         self.in_flight = 0
         self.served = 0
         self.began = time.time()
