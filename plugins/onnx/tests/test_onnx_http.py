@@ -223,6 +223,18 @@ async def test_a_filled_database_gets_another_embedder_only_when_it_may_be_embed
     assert "reembed" not in str(config)
 
 
+async def test_a_new_configuration_does_not_give_a_filled_database_another_embedder(server: RunningServer) -> None:
+    path = await project(server, EMBEDDERS[0])
+    await processed(server, path)
+    config = (await server.ask("GET", path)).json()["project"]["config"]
+    main = next(one for one in config["rag"]["databases"] if one["name"] == "main")
+    main["embedding_strategies"] = [{"name": "embeddings", "type": "HashingEmbedder"}]
+    reply = await server.ask("PUT", path, {"config": config})
+    assert (reply.status, "PATCH rag/databases/main with reembed: true" in reply.json()["detail"]) == (409, True)
+    body: Json = {"query": "milk", "database": "main", "retrieval_strategy": "semantic"}
+    assert (await server.ask("POST", f"{path}/rag/query", body)).status == 200
+
+
 async def test_a_change_that_keeps_the_vectors_needs_no_task(server: RunningServer) -> None:
     path = await project(server, EMBEDDERS[0])
     await processed(server, path)

@@ -121,12 +121,13 @@ def project_get(ctx: Context, params: ProjectPath) -> Awaitable[ProjectReply]:
     "/v1/projects/{namespace}/{project}",
     access="write",
     tags=("mcp",),
-    raises=(BadName, BadRequest, ProjectNotFound, ValidationFailed),
+    raises=(BadName, BadRequest, Conflict, ProjectNotFound, ValidationFailed),
 )
 def project_update(ctx: Context, params: ProjectPath, data: ProjectUpdate) -> Awaitable[ProjectReply]:
     """Replace the configuration. Comments of what stays are kept, the former file becomes ``llamafarm.yaml.bak``.
 
-    Name and namespace must be those of the path, or absent. Nothing is written when anything is wrong. Idempotent.
+    Name and namespace must be those of the path, or absent. Nothing is written when anything is wrong. A database that
+    holds chunks keeps its store and its embedder (409 otherwise). Idempotent.
     """
 
 

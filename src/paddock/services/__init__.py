@@ -106,6 +106,7 @@ class Services:
         self.uploaded = UploadedFiles(core, self.datasets.rows.stored, self.pages)
         self.projects = Projects(core, self.files)
         self.projects.on_delete += [self.datasets.forget, self.chat.forget, self.events.forget]
+        self.projects.on_update.append(self.keeper.check_project)
         self.projects.after_delete += [self.chat.forget, self.events.forget]
 
     def implementations(self) -> list[object]:

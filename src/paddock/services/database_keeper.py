@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paddock.contracts.config import DatabaseConfig
+from paddock.contracts.config import DatabaseConfig, ProjectConfig
 from paddock.contracts.providers import VectorStoreProvider
 from paddock.errors import Conflict, ProviderUnavailable
 from paddock.services.core import Core
@@ -72,11 +72,22 @@ class DatabaseKeeper:
         if not await self._stores.filled(namespace, project, old):
             return
         what = "another embedder" if same_store else "another store"
-        further = ", or send reembed: true to have that done as a task" if same_store else ""
+        further = (
+            f", or change it by PATCH rag/databases/{old.name} with reembed: true to have that done as a task"
+            if same_store
+            else ""
+        )
         raise Conflict(
             f"database {old.name} holds chunks and can't be given {what}: remove the chunks of its datasets first (action "
             f"delete_dataset_chunks), and process them again afterwards{further}"
         )
+
+    async def check_project(self, namespace: str, project: str, old: ProjectConfig, new: ProjectConfig) -> None:
+        """Raise Conflict when a database of the new configuration can't serve what is stored under the old one."""
+        databases = {one.name: one for one in new.rag.databases}
+        for former in old.rag.databases:
+            if (later := databases.get(former.name)) is not None:
+                await self.check_change(namespace, project, former, later, reembed=False)
 
     def _same_space(self, old: DatabaseConfig, new: DatabaseConfig) -> bool:
         """Whether vectors of the new embedder can be compared with those of the old one."""

@@ -42,6 +42,7 @@ __all__ = ["RESERVED", "LoadedProject", "ProjectFiles", "check_file", "masked"]
 
 T = TypeVar("T")
 Signature = tuple[int, int, int]
+Change = Callable[[ProjectConfig, ProjectConfig], Awaitable[None]]
 Names = list[str]  # inside the class, `list` is the method
 RESERVED = "llamafarm"
 _FILES = (FILE, "llamafarm.yml")
@@ -156,16 +157,29 @@ class ProjectFiles:
             await self._write(folder, namespace, name, old, old.raw)
         return await self.load(namespace, name)
 
-    async def save(self, namespace: str, name: str, raw: dict[str, Json]) -> LoadedProject:
+    async def save(
+        self, namespace: str, name: str, raw: dict[str, Json], before: Change | None = None
+    ) -> LoadedProject:
         """Replace the whole configuration. Masked secrets keep their stored values; name and namespace are the path's.
 
-        Raises BadName, ProjectNotFound, ValidationFailed (nothing is written then). Idempotent.
+        `before` sees the old and the new configuration where both are valid; what it raises reaches the caller. It must not
+        change this project itself. Raises BadName, ProjectNotFound, ValidationFailed (nothing is written then). Idempotent.
         """
         check_plain(raw)
         async with self._locks.holding(namespace, name):
             folder, old = await self._current(namespace, name)
-            await self._write(folder, namespace, name, old, restore(raw, old.raw if old else {}))
+            values = {**restore(raw, old.raw if old else {}), "name": name, "namespace": namespace}
+            if before is not None:
+                await self._tell(before, namespace, name, values)
+            await self._write(folder, namespace, name, old, values)
         return await self.load(namespace, name)
+
+    async def _tell(self, before: Change, namespace: str, name: str, values: dict[str, Json]) -> None:
+        former = (await self.load(namespace, name)).config
+        core = self._core
+        checked = await asyncio.to_thread(check, values, namespace, name, core.plugins, core.settings)
+        if former is not None and checked.config is not None:
+            await before(former, checked.config)
 
     async def edit(self, namespace: str, name: str, change: Callable[[dict[str, Json]], T]) -> T:
         """Read, let `change` alter the plain values in place, check, write; returns what `change` returned.

@@ -33,7 +33,8 @@ class Projects:
 
     Each of `on_delete` is awaited with namespace and project before the folder of a project is removed: stop what runs
     for it, forget what is kept about it. They run in order; one that raises leaves the project there. Each of `after_delete`
-    is awaited when the folder is gone, for what was written between the two.
+    is awaited when the folder is gone, for what was written between the two. Each of `on_update` is awaited with namespace,
+    project, the old and the new configuration before a new one is written; one that raises leaves the old one.
     """
 
     def __init__(self, core: Core, files: ProjectFiles) -> None:
@@ -41,6 +42,7 @@ class Projects:
         self._files = files
         self.on_delete: list[Callable[[str, str], Awaitable[None]]] = []
         self.after_delete: list[Callable[[str, str], Awaitable[None]]] = []
+        self.on_update: list[Callable[[str, str, ProjectConfig, ProjectConfig], Awaitable[None]]] = []
 
     @hookimpl
     async def projects_list(self, ctx: Context, params: NamespacePath) -> ProjectList:
@@ -65,7 +67,14 @@ class Projects:
     async def project_update(self, ctx: Context, params: ProjectPath, data: ProjectUpdate) -> ProjectReply:
         _same_as_path("name", data.config.get("name"), params.project)
         _same_as_path("namespace", data.config.get("namespace"), params.namespace)
-        return ProjectReply(project=shown(await self._files.save(params.namespace, params.project, data.config)))
+
+        async def before(old: ProjectConfig, new: ProjectConfig) -> None:
+            for look in self.on_update:
+                await look(params.namespace, params.project, old, new)
+
+        return ProjectReply(
+            project=shown(await self._files.save(params.namespace, params.project, data.config, before))
+        )
 
     @hookimpl
     async def project_delete(self, ctx: Context, params: ProjectPath) -> ProjectReply:

@@ -32,6 +32,8 @@ def read_scans(found: Extracted, source: Source, ocr: Ocr, languages: Sequence[s
     }
     texts = {**dict.fromkeys(read, ""), **texts, **better}
     found.pages = [PageText(number, texts[number]) for number in sorted(texts)]
+    if not any(text.strip() for text in texts.values()):
+        raise ValidationFailed("OCR found no text on the file's pages: they are blank, or not legible for the engine")
     return sorted(number for number, text in better.items() if text.strip())
 
 
