@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 from paddock_documents.samples import docx, epub, msg, ods, odt, pdf, pptx, rtf, xlsx
 from paddock_documents.samples.rich import BODY, RICH_DOCX, RICH_MAIL, RICH_PDF, RICH_XLSX, ROWS, SPLIT
 
-from paddock.contracts.providers import Parser
-from paddock.testing.parser import Option, ParserSuite, Sample
+from paddock.contracts.providers import PageText, Parser, Reading, TextReader
+from paddock.errors import ValidationFailed
+from paddock.testing.parser import Option, ParserSuite, Sample, store
 
 # A page with a text layer, and one that has next to none: a scan with its number printed on it.
 STAMPED = Sample("s.pdf", pdf([["The first page is made of letters."], ["Page 2"]]), ("made of letters",))
@@ -186,3 +189,21 @@ class TestDocument(ParserSuite):
     @pytest.fixture
     def parser(self, parsers: Mapping[str, Parser]) -> Parser:
         return parsers["DocumentParser"]
+
+
+class NothingRead(TextReader):
+    """OCR that finds no text on any page."""
+
+    def pages(self, path: Path, numbers: Sequence[int] | None, reading: Reading) -> dict[int, PageText]:
+        return {number: PageText(text="", confidence=0.0, lines=[]) for number in numbers or [1]}
+
+
+def test_a_scan_on_which_ocr_finds_nothing_is_not_told_to_use_ocr(
+    parsers: Mapping[str, Parser], tmp_path: Path
+) -> None:
+    parser = parsers["PDFParser_PyPDF2"]
+    source = msgspec.structs.replace(store(tmp_path, Sample("s.pdf", pdf([[]]))), ocr=NothingRead())
+    with pytest.raises(ValidationFailed, match="with ocr: auto"):
+        parser.parse(source, parser.configure("PDFParser_PyPDF2", {}).config)
+    with pytest.raises(ValidationFailed, match="OCR found no text"):
+        parser.parse(source, parser.configure("PDFParser_PyPDF2", {"ocr": "auto"}).config)
