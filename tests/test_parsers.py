@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from paddock.builtin.parsers import AutoParser, builtin_parsers, choose_parser
-from paddock.contracts.providers import ChunkOptions, Parser
+from paddock.contracts.providers import ChunkOptions, Document, Parser, Reading, Source, TypeName
 from paddock.errors import ValidationFailed
 from paddock.testing.parser import PROSE, Option, ParserSuite, Sample, store
 
@@ -202,6 +202,28 @@ class TestHTML(ParserSuite):
         return PARSERS["HTMLParser"]
 
 
+class ScanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of `ScanParser`."""
+
+    ocr: str = "never"
+    ocr_languages: tuple[str, ...] = ("en",)
+
+
+class ScanParser(Parser):
+    """Files of a kind that OCR can read."""
+
+    types = (TypeName("ScanParser", ScanConfig),)
+    extensions = frozenset({".scan"})
+
+    def parse(self, source: Source, config: ScanConfig) -> Document:
+        if not source.path.read_bytes().startswith(b"%PDF"):
+            raise ValidationFailed("is no scan")
+        if config.ocr == "never" or source.ocr is None:
+            return Document(text="Only the stamp.")
+        read = source.ocr.pages(source.path, None, Reading(languages=config.ocr_languages))
+        return Document(text=f"The stamp. {read[1].text}")
+
+
 class TestAuto(ParserSuite):
     samples: ClassVar[Mapping[str, Sample]] = {
         "prose": TestText.samples["prose"],
@@ -209,12 +231,22 @@ class TestAuto(ParserSuite):
         "table": TestCSV.samples["table"],
         "markdown": TestMarkdown.samples["page"],
         "object": TestJSON.samples["object"],
+        "scan": Sample("a.scan", b"%PDF with a stamp", ("stamp",)),
     }
-    options = (Option("chunk_size", 200, "prose", {"chunk_overlap": 0}), Option("chunk_overlap", 0, "prose"))
+    options = (
+        Option("chunk_size", 200, "prose", {"chunk_overlap": 0}),
+        Option("chunk_overlap", 0, "prose"),
+        Option("ocr", "auto", "scan"),
+        Option("ocr", "always", "scan"),
+        Option("ocr_languages", ["de"], "scan", {"ocr": "auto"}),
+        Option("ocr_languages", ["de"], warns=True),
+    )
 
     @pytest.fixture
     def parser(self) -> Parser:
-        return PARSERS["auto"]
+        auto = PARSERS["auto"]
+        assert isinstance(auto, AutoParser)
+        return auto.among(lambda: [ScanParser(), *builtin_parsers()])
 
 
 # --- options -----------------------------------------------------------------------------------------------------------
@@ -238,7 +270,7 @@ def test_documented_bounds_hold(type_name: str) -> None:
 
 
 DOCUMENTED = {
-    "auto": {"chunk_size": 1000, "chunk_overlap": 200},
+    "auto": {"chunk_size": 1000, "chunk_overlap": 200, "ocr": "never", "ocr_languages": ["en"]},  # ocr is ours
     "CSVParser_Pandas": {
         "chunk_size": 1000,
         "chunk_strategy": "rows",

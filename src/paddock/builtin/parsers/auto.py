@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,14 +12,18 @@ from paddock.builtin.parsers.reading import check_overlap, refuse
 from paddock.contracts.providers import ChunkOptions, Document, Parser, Source, TypeName
 
 _ROWS = frozenset({"rows", "columns"})
+_OCR = ("ocr", "ocr_languages")
 
 
 class AutoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of auto, in characters. Tabular files get the parser's own number of rows, scaled with chunk_size; no rows
-    overlap."""
+    overlap. `ocr` and `ocr_languages` go to the parsers that have such options (those of PDFs): auto reads pages without a
+    text layer by OCR, always reads all of them so."""
 
     chunk_size: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 1000
     chunk_overlap: Annotated[int, msgspec.Meta(ge=0, le=500)] = 200
+    ocr: Literal["never", "auto", "always"] = "never"
+    ocr_languages: tuple[str, ...] = ("en",)
 
 
 def choose_parser(source: Source, parsers: Sequence[Parser]) -> Parser | None:
@@ -44,7 +48,8 @@ def _is_text(source: Source) -> bool:
 
 
 class AutoParser(Parser):
-    """Hands each file to the parser that `choose_parser` finds among those that `candidates` returns, with its defaults."""
+    """Hands each file to the parser that `choose_parser` finds among those that `candidates` returns, with its defaults but for
+    OCR."""
 
     types = (TypeName("auto", AutoConfig), TypeName("DirectoryParser", AutoConfig))
 
@@ -66,13 +71,13 @@ class AutoParser(Parser):
             )
         return parser
 
-    def parse(self, source: Source, config: Any) -> Document:  # noqa: ARG002  sizes matter in chunking only
+    def parse(self, source: Source, config: Any) -> Document:
         parser = self.chosen(source)
-        return parser.parse(source, parser.types[0].config())
+        return parser.parse(source, _handed(parser, config))
 
     def chunking(self, source: Source, config: Any) -> ChunkOptions:
         parser = self.chosen(source)
-        own = parser.chunking(source, parser.types[0].config())
+        own = parser.chunking(source, _handed(parser, config))
         if own.strategy in _ROWS:
             # A thousand rows in one chunk would find everything and nothing: as many rows as the parser thinks right
             # for the usual chunk, more or fewer as the chunk is larger or smaller.
@@ -82,4 +87,12 @@ class AutoParser(Parser):
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the contract's signature
         check_overlap(config)
-        return ()
+        if config.ocr == "never" and config.ocr_languages != AutoConfig().ocr_languages:
+            yield "ocr_languages: has no effect with ocr never"
+
+
+def _handed(parser: Parser, config: AutoConfig) -> Any:
+    """The config of a chosen parser: its defaults, and what is said of OCR where it has such options."""
+    kind = parser.types[0].config
+    asked = {name: getattr(config, name) for name in _OCR if name in kind.__struct_fields__}
+    return kind(**asked)
