@@ -250,7 +250,14 @@ async def test_the_log_tells_of_logins_without_repeating_what_was_typed(keyed: K
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"username": "admin"}, {"username": "", "password": "x"}, {"username": 1, "password": "x"}]
+    "body",
+    [
+        {},
+        {"username": "admin"},
+        {"username": "", "password": "x"},
+        {"username": 1, "password": "x"},
+        {"username": "admin", "password": PASSWORD, "remember": True},
+    ],
 )
 async def test_a_login_that_is_none_is_400(keyed: Keyed, body: dict[str, Any]) -> None:
     reply = await keyed.ask(None, "POST", "/api/auth/login", body)

@@ -275,6 +275,11 @@ class TestOlder:
         assert (await api.ask("POST", "/api/instances/one/stop", data=body)).status == 200
         assert api.fake.orders[-1] == ("stop", "one", *order)
 
+    async def test_a_stop_with_a_field_that_is_none_is_refused(self, api: Api) -> None:
+        await api.good("POST", "/api/instances", self.BODY, 201)
+        reply = await api.ask("POST", "/api/instances/one/stop", data=b'{"forced": true}')
+        assert (reply.status, "forced" in reply.json()["error"]) == (400, True)
+
     async def test_batches_report_each_instance(self, api: Api) -> None:
         for name in ("one", "two", "three"):
             await api.good("POST", "/api/instances", {**self.BODY, "name": name, "port": None}, 201)

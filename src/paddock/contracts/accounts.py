@@ -11,7 +11,7 @@ from paddock.contracts.base import Context, In, endpoint
 from paddock.errors import Unauthenticated
 
 
-class Login(msgspec.Struct, frozen=True, kw_only=True):
+class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user's name and password."""
 
     username: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]

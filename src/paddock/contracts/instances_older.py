@@ -49,7 +49,7 @@ class OlderUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     options: dict[str, Json] = {}
 
 
-class OlderStop(msgspec.Struct, frozen=True):
+class OlderStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to stop: `force` kills at once, `timeout` bounds the grace in seconds. No body, ``{}`` and null mean the defaults."""
 
     force: bool = False
