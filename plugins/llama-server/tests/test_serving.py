@@ -18,7 +18,7 @@ from paddock_llama_server.tiny import write_tiny_model
 
 from paddock.contracts.providers import ChatCall
 from paddock.contracts.providers.serving import GatewayCall, Operation
-from paddock.errors import BadRequest, ModelNotFound, UpstreamError
+from paddock.errors import BadRequest, InstanceLimit, ModelNotFound, UpstreamError
 
 
 class TestNames:
@@ -121,6 +121,20 @@ class TestUniversal:
         reply = msgspec.json.decode(await self.whole(chat))
         assert reply["choices"][0]["message"]["content"] == "t0 t1 t2 "
         assert (await self.whole(chat, stream=True)).endswith(b"data: [DONE]\n\n")
+
+    async def test_of_first_requests_that_come_together_each_is_answered_by_the_one_instance(
+        self, chat: UniversalChat, bench: Bench
+    ) -> None:
+        replies = await asyncio.gather(*(self.whole(chat) for _ in range(10)))
+        assert all(b"t0 t1 t2" in reply for reply in replies)
+        assert [one.name for one in bench.manager.all()] == ["m"]
+
+    async def test_as_many_instances_as_may_be_are_told_as_such(self, open_bench: OpenBench) -> None:
+        bench = await open_bench(max_instances=1)
+        await bench.add("a")
+        stub.write_model(bench.folder / "data/models/m.gguf")
+        with pytest.raises(InstanceLimit):
+            await self.whole(UniversalChat(bench.server))
 
     async def test_n_ctx_is_the_managed_instances_context(self, chat: UniversalChat, bench: Bench) -> None:
         await self.whole(chat)

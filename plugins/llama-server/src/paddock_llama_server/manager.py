@@ -56,6 +56,7 @@ class Manager(Service):
         self._host = env.host
         self._owners: dict[str, Owner] = {}
         self._making: set[str] = set()
+        self.managing = asyncio.Lock()  # of requests for a model that come together one makes its instance
         self._removals: dict[str, asyncio.Future[None]] = {}
         self._news = News()
         self._open = False

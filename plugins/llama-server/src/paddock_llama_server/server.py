@@ -17,7 +17,7 @@ from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Environment, Health, HttpClient, HttpReply, ModelInfo, Sample, TypeName
 from paddock.contracts.providers.serving import GatewayCall, InstanceCounts, ModelServer, Operation
-from paddock.errors import BadName, BadRequest, Conflict, ModelNotFound, PaddockError
+from paddock.errors import BadName, BadRequest, ModelNotFound, PaddockError
 from paddock_llama_server.binary import Binary
 from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.figures import samples
@@ -104,7 +104,7 @@ class LlamaServer(ModelServer):
         on an instance that paddock manages itself.
 
         Raises ModelNotFound, BadRequest (a file outside the folders; options of an instance that is not paddock's to change,
-        or that this llama-server does not have).
+        or that this llama-server does not have), InstanceLimit when there are as many instances as may be.
         """
         if options:
             await self._binary.check(options)
@@ -116,8 +116,8 @@ class LlamaServer(ModelServer):
         path = await self._file(model)
         name = instance_name(model)
         wanted = {"model": str(path), **(options or {})}
-        if not self.manager.has(name):
-            with suppress(Conflict):  # another request made it at the same time
+        async with self.manager.managing:
+            if not self.manager.has(name):
                 await self.manager.create(name, Spec(options=wanted, managed=True), start=False)
         await self._adapt(name, wanted)
         return name, None
