@@ -15,6 +15,7 @@ import pytest
 
 from paddock.cli import main
 from paddock.testing.hub import FakeHub
+from paddock.testing.hub_cache import cache_model
 from paddock.testing.server import RunningServer, running_server
 
 MODEL = "org/model"
@@ -71,6 +72,19 @@ async def test_a_model_is_downloaded_listed_shown_and_deleted(shell: Shell) -> N
     code, out, _ = await shell.run("delete", MODEL)
     assert (code, out) == (0, f"Deleted {MODEL}: 0.3 MB are free again.\n")
     assert (await shell.json("list"))["data"] == []
+
+
+async def test_a_long_id_is_listed_whole(shell: Shell, tmp_path: Path) -> None:
+    model = "sentence-transformers/paraphrase-multilingual-mpnet-base-v2"
+    cache_model(tmp_path / "data" / "models" / "hub", model, {"config.json": b"{}"})
+    code, out, _ = await shell.run("list")
+    assert (code, model in out) == (0, True)
+
+
+async def test_an_unknown_provider_is_told_the_known_ones_once_each(shell: Shell) -> None:
+    code, _, err = await shell.run("list", "--provider", "nope")
+    known = err.strip().partition("known: ")[2].split(", ")
+    assert (code, "universal" in known, len(known)) == (2, True, len(set(known)))
 
 
 async def test_json_is_all_that_is_printed(shell: Shell) -> None:

@@ -265,7 +265,7 @@ def tasks_list(options: argparse.Namespace, screen: Screen, client: Client) -> N
         (item["task_id"], item["kind"], item["dataset"], item["state"], f"{item['current']}/{item['total']}")
         for item in found["tasks"]
     ]
-    screen.table(("task", "kind", "dataset", "state", "files"), rows, found)
+    screen.table(("task", "kind", "dataset", "state", "files"), rows, found, whole="task")
 
 
 def tasks_show(options: argparse.Namespace, screen: Screen, client: Client) -> None:

@@ -44,7 +44,7 @@ def models_list(options: argparse.Namespace, screen: Screen, client: Client) -> 
         )
         for item in found["data"]
     ]
-    screen.table(("model", "size", "modified", "revisions"), rows, found)
+    screen.table(("model", "size", "modified", "revisions"), rows, found, whole="model")
 
 
 def models_show(options: argparse.Namespace, screen: Screen, client: Client) -> None:
@@ -56,7 +56,7 @@ def models_quantizations(options: argparse.Namespace, screen: Screen, client: Cl
     """Print a model's quantizations."""
     found = client.ask("GET", f"/v1/models/{named(options.model)}/quantizations")
     rows = [(one["quantization"], one["size_human"], one["filename"]) for one in found["options"]]
-    screen.table(("quantization", "size", "file"), rows, found)
+    screen.table(("quantization", "size", "file"), rows, found, whole="file")
 
 
 def models_download(options: argparse.Namespace, screen: Screen, client: Client) -> None:

@@ -85,7 +85,7 @@ class GatewayService:
     def _check_provider(self, catalogue: Catalogue, wanted: str) -> None:
         listings = [one for one in catalogue.listings if one.name == wanted]
         if not listings:
-            known = ", ".join(one.name for one in catalogue.listings)
+            known = ", ".join(dict.fromkeys(one.name for one in catalogue.listings))
             raise NotFound(f"there is no provider {wanted[:100]!r}; known: {known}")
         for listing in listings:
             if listing in catalogue.unavailable:
