@@ -101,6 +101,16 @@ def test_an_older_update_merges() -> None:
         read_older_update(OlderUpdate(options={"context_size": 1, "ctx_size": 2}), spec, SETTINGS)
 
 
+@pytest.mark.parametrize("given", [{"model": None}, {"model": ""}, {"backend_options": None}])
+def test_an_update_may_name_another_model_but_take_none_away(given: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="model can't be removed"):
+        read_update(given, made(), SETTINGS)
+    with pytest.raises(BadRequest, match="model can't be removed"):
+        read_older_update(OlderUpdate(model_path=""), made(), SETTINGS)
+    other = read_update({"model": None, "hf_repo": "org/name"}, made(), SETTINGS)
+    assert other.options == {"hf_repo": "org/name"}
+
+
 def test_secrets_are_hidden_and_a_mask_keeps_them() -> None:
     spec = made(
         api_key="top",

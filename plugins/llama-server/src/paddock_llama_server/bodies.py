@@ -80,7 +80,7 @@ def read_update(given: Mapping[str, Json], old: Spec, settings: LlamaServerSetti
         if nested is None
         else _merged(old, nested, "backend_options.", settings)
     )
-    return restored(_merged(spec, beside, "", settings), old)
+    return restored(_with_a_model(_merged(spec, beside, "", settings), old), old)
 
 
 def read_older_create(data: OlderCreate, settings: LlamaServerSettings) -> Spec:
@@ -99,11 +99,22 @@ def read_older_update(data: OlderUpdate, old: Spec, settings: LlamaServerSetting
         spec = _merged(spec, {"model": data.model_path}, "", settings)
     if data.port is not UNSET:
         spec = msgspec.structs.replace(spec, port=data.port or None)
-    return restored(spec, old)
+    return restored(_with_a_model(spec, old), old)
+
+
+def _has_model(spec: Spec) -> bool:
+    return any(spec.options.get(name) for name in _SOURCES) or any("_default" in name for name in spec.options)
+
+
+def _with_a_model(spec: Spec, old: Spec) -> Spec:
+    """The spec, whose model may be another, but not taken away."""
+    if _has_model(old) and not _has_model(spec):
+        raise BadRequest("model can't be removed, nor be empty: name another, or delete the instance")
+    return spec
 
 
 def _complete(spec: Spec) -> Spec:
-    if not any(spec.options.get(name) for name in _SOURCES) and not any("_default" in name for name in spec.options):
+    if not _has_model(spec):
         raise BadRequest('the body names no model: "model" is the path of a GGUF file')
     return spec
 
