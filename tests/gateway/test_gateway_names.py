@@ -57,6 +57,7 @@ def upstream_settings() -> Mapping[str, Any]:
         ("org/deep", "two", "org/deep"),
         ("two/org/deep", "two", "org/deep"),
         ("mine", "one", "m"),
+        ("one/mine", "one", "m"),
         ("fast", "two", "n:latest"),
         ("one/never-listed", "one", "never-listed"),
     ],

@@ -88,7 +88,10 @@ class Directory:
                 return Route(server, own, f"{server.name}/{own}")
         prefix, slash, rest = name.partition("/")
         found = self.servers.get(prefix) if slash and rest else None
-        return None if found is None or len(rest) > LONGEST else Route(found, rest, name)
+        if found is None or len(rest) > LONGEST:
+            return None
+        own = found.claims(rest) or rest
+        return Route(found, own, f"{prefix}/{own}")
 
     def _listed(self, name: str, asked: str, caller: Caller) -> Route | None:
         """A name that a catalogue knows."""
