@@ -1,6 +1,5 @@
 """The command line: every command against a real server, exit codes, JSON, and what hostile text may not do."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -8,54 +7,19 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from aiohttp import web
 
-from paddock.cli import main
 from paddock.contracts.base import hookimpl
 from paddock.contracts.providers import ChatModel, Environment
 from paddock.testing.chat import EchoModel, Say
 from paddock.testing.server import RunningServer, running_server
+from paddock.testing.shell import Shell, exit_code
 
 CONF = Path(__file__).parents[1] / "conf"
 ESCAPES = "\x1b[31mred\x07\x9b1m\u202e"
-
-
-class Shell:
-    """Runs commands in a thread; `out` and `err` are what the last one printed."""
-
-    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-        self.url = url
-        self.out = self.err = ""
-        self._capsys = capsys
-
-    async def run(self, *words: str) -> int:
-        """The exit code of ``paddock WORDS --url …``."""
-        self._capsys.readouterr()
-        code = await asyncio.to_thread(_main, [*words, "--url", self.url])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    async def good(self, *words: str) -> str:
-        """What a command prints that must succeed."""
-        assert await self.run(*words) == 0, (words, self.out, self.err)
-        return self.out
-
-    async def json(self, *words: str) -> Any:
-        """The decoded output of a command with --json, which prints nothing else."""
-        found = json.loads(await self.good(*words, "--json"))
-        assert self.err == ""
-        return found
-
-
-def _main(words: Sequence[str]) -> int:
-    try:
-        return main(words)
-    except SystemExit as end:  # argparse ends so
-        return int(end.code or 0)
 
 
 class Echo:
@@ -281,31 +245,31 @@ async def test_a_name_that_would_walk_the_tree_is_refused_by_the_server(shell: S
 
 def test_words_that_are_no_command_are_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["nope"], ["projects"], ["projects", "list"], ["rag", "query", "a/b", "x", "--top-k", "many"]):
-        assert _main(words) == 2
+        assert exit_code(words) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_shipped_templates_and_examples_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(file) for file in (*CONF.glob("templates/*.yaml"), *CONF.glob("examples/*/llamafarm.yaml"))]
-    assert _main(["conf", "check", *files]) == 0
+    assert exit_code(["conf", "check", *files]) == 0
     assert capsys.readouterr().out.count("is valid (0 warnings)") == len(files) == 5
-    assert _main(["conf", "check", "--json", *files]) == 0
+    assert exit_code(["conf", "check", "--json", *files]) == 0
     assert [item["errors"] for item in json.loads(capsys.readouterr().out)] == [[]] * 5
 
 
 def test_a_wrong_file_is_told_by_field_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "llamafarm.yaml"
     file.write_text("version: v1\nname: a\nnamespace: b\nruntime: {models: [{name: m, provider: opnai, model: x}]}\n")
-    assert _main(["conf", "check", str(file)]) == 1
+    assert exit_code(["conf", "check", str(file)]) == 1
     assert "runtime.models[0].provider" in capsys.readouterr().out
-    assert _main(["conf", "check", str(file), str(tmp_path / "none")]) == 2
+    assert exit_code(["conf", "check", str(file), str(tmp_path / "none")]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
 def test_settings_are_shown_without_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "paddock.toml"
     file.write_text('[auth]\nmanagement_keys = ["a-secret-key-0123456789"]\n[openai]\napi_key = "sk-secret"\n')
-    assert _main(["conf", "show", "--config", str(file), "--port", "1234"]) == 0
+    assert exit_code(["conf", "show", "--config", str(file), "--port", "1234"]) == 0
     shown = capsys.readouterr().out
     assert "secret" not in shown
     assert json.loads(shown)["server"]["port"] == 1234

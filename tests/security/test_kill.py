@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from paddock.testing.process import server_process
 from tests.security.conftest import PROJECT
 
 BASE = "/v1/projects/n/p"
@@ -131,34 +128,6 @@ class Driver:
                 raise result
 
 
-@asynccontextmanager
-async def server(folder: Path, **environment: str) -> AsyncIterator[tuple[Process, str]]:
-    """One life of ``python -m paddock serve``."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PADDOCK_", "LF_"))}
-    env.update(environment)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=env, limit=2**24,
-    )  # fmt: skip
-    assert process.stdout is not None
-    reading = None
-    try:
-        url = ""
-        async for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "serving":
-                url = event["url"]
-                break
-        reading = asyncio.ensure_future(process.stdout.read())
-        yield process, url
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        if reading is not None:
-            assert b'"crash"' not in await reading
-
-
 async def kill_when_enough(process: Process, known: Acknowledged) -> None:
     await known.enough.wait()
     process.kill()
@@ -173,14 +142,14 @@ async def test_what_was_acknowledged_survives_every_kill_and_the_work_goes_on(tm
     (folder / "llamafarm.yaml").write_text(json.dumps({**PROJECT, "name": "p", "namespace": "n"}))
     for life, more in enumerate(TARGETS):
         known.target, known.enough = known.count + more + chance.randrange(3), asyncio.Event()
-        async with server(tmp_path) as (process, url), aiohttp.ClientSession() as http:
-            driver = Driver(url, http, known)
+        async with server_process(tmp_path) as server, aiohttp.ClientSession() as http:
+            driver = Driver(server.url, http, known)
             await driver.all_is_there()
-            killing = asyncio.ensure_future(kill_when_enough(process, known))
+            killing = asyncio.ensure_future(kill_when_enough(server.process, known))
             await driver.work(life)
             await killing
-    async with server(tmp_path) as (_, url), aiohttp.ClientSession() as http:
-        driver = Driver(url, http, known)
+    async with server_process(tmp_path) as server, aiohttp.ClientSession() as http:
+        driver = Driver(server.url, http, known)
         await driver.all_is_there()
         for task in known.tasks:
             assert (await driver.final(task))["state"] == "SUCCESS"

@@ -15,10 +15,10 @@ import aiohttp
 import psutil
 import pytest
 
+from paddock.testing.process import ServerProcess, server_process
 from paddock.testing.server import running_server
 from paddock.testing.upstream import FakeUpstream, Plan
 from tests.security.conftest import PROJECT, Target
-from tests.security.test_kill import server
 
 BASE = "/v1/projects/n/p"
 LONG = 20
@@ -149,9 +149,10 @@ async def test_a_reader_that_does_not_read_holds_the_stream_back_instead_of_fill
 async def test_a_shutdown_with_streams_uploads_and_an_ingest_under_way_ends_by_itself(tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,
-        server_with(tmp_path, upstream) as (process, url),
+        server_with(tmp_path, upstream) as server,
         aiohttp.ClientSession() as http,
     ):
+        url = server.url
         upstream.plan = Plan(hold_after=1)
         upstream.embedding_plan = Plan(before_headers=asyncio.Event())
         form = aiohttp.FormData()
@@ -175,9 +176,9 @@ async def test_a_shutdown_with_streams_uploads_and_an_ingest_under_way_ends_by_i
         )
         await upload.drain()
         await upstream.request(2)
-        process.terminate()
+        server.process.terminate()
         async with asyncio.timeout(LONG):
-            status = await process.wait()
+            status = await server.process.wait()
         await asyncio.wait((whole,))
         whole.exception()
         for reply in (stream, watching):
@@ -188,7 +189,7 @@ async def test_a_shutdown_with_streams_uploads_and_an_ingest_under_way_ends_by_i
 
 
 @asynccontextmanager
-async def server_with(folder: Path, upstream: FakeUpstream) -> AsyncIterator[Any]:
+async def server_with(folder: Path, upstream: FakeUpstream) -> AsyncIterator[ServerProcess]:
     """A server as a process, whose project uses the upstream."""
     config = {"model": "fake-model", "base_url": upstream.base_url, "api_key": "k"}
     database = {**PROJECT["rag"]["databases"][0]}
@@ -201,5 +202,7 @@ async def server_with(folder: Path, upstream: FakeUpstream) -> AsyncIterator[Any
         "rag": {**PROJECT["rag"], "databases": [database]},
     }  # fmt: skip
     (project / "llamafarm.yaml").write_text(json.dumps(content))
-    async with server(folder, PADDOCK_OUTGOING__ALLOW=upstream.allow, PADDOCK_SERVER__SHUTDOWN_GRACE="2") as running:
+    async with server_process(
+        folder, PADDOCK_OUTGOING__ALLOW=upstream.allow, PADDOCK_SERVER__SHUTDOWN_GRACE="2"
+    ) as running:
         yield running

@@ -23,32 +23,15 @@ from paddock.contracts.anomaly import (
     AnomalyScore,
     Backend,
 )
-from paddock.contracts.base import Caller, Context, Json, Scope
+from paddock.contracts.base import Caller, Scope
 from paddock.contracts.providers import Environment
 from paddock.errors import BadName, BadRequest, Conflict, Forbidden, ModelNotFound, ProviderUnavailable, TooLarge
-from paddock.testing.host import MemoryHost, MemoryRecords
+from paddock.testing.host import MemoryHost, MemoryRecords, context
 from paddock.testing.server import RunningServer, running_server
 
 DATA: list[Any] = [[float(at % 7), float(at % 5)] for at in range(40)]
 SVM: Backend = "one_class_svm"
 BOTH: tuple[Backend, ...] = (SVM, "isolation_forest")
-
-
-class Noting(MemoryRecords):
-    """Tells when something was noted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted = asyncio.Event()
-
-    async def put(self, kind: str, name: str, body: Json) -> None:
-        await super().put(kind, name, body)
-        self.noted.set()
-
-
-def context(caller: Caller | None = None) -> Context:
-    """A request's context; the endpoint is not read."""
-    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]  # nobody reads the endpoint
 
 
 def service(folder: Path, host: MemoryHost | None = None, **settings: Any) -> AnomalyService:
@@ -315,7 +298,7 @@ async def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_path: Path) -> None:
-    records = Noting()
+    records = MemoryRecords()
     host = MemoryHost(records)
     request = AnomalyFit(model="m", backend="autoencoder", data=DATA, epochs=10_000, batch_size=1)
     before = service(tmp_path, host, durable_above=1)

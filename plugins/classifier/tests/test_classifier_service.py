@@ -15,7 +15,7 @@ from paddock_classifier import ClassifierService, ClassifierSettings, plugin
 from paddock_classifier.base_models import MINILM
 
 from paddock.builtin.hashing import HashingConfig, HashingEmbedder
-from paddock.contracts.base import Caller, Context, Json, Scope
+from paddock.contracts.base import Caller, Scope
 from paddock.contracts.classifiers import (
     ClassifierFit,
     ClassifierFitVersioned,
@@ -27,7 +27,7 @@ from paddock.contracts.classifiers import (
 )
 from paddock.contracts.providers import Embedder, Environment, TextKind, TypeName, Vectors
 from paddock.errors import BadName, BadRequest, Conflict, Forbidden, ModelNotFound, ProviderUnavailable, TooLarge
-from paddock.testing.host import MemoryHost, MemoryRecords
+from paddock.testing.host import MemoryHost, MemoryRecords, context
 from paddock.testing.server import RunningServer, running_server
 
 EXAMPLES = [
@@ -68,18 +68,6 @@ class CachedModels(Embedder):
         return f"cached:{config.model}:{self.version}"
 
 
-class Noting(MemoryRecords):
-    """Tells when something was noted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted = asyncio.Event()
-
-    async def put(self, kind: str, name: str, body: Json) -> None:
-        await super().put(kind, name, body)
-        self.noted.set()
-
-
 def host_with(*embedders: Embedder, records: MemoryRecords | None = None) -> MemoryHost:
     host = MemoryHost(records)
     for embedder in (HashingEmbedder(), *embedders):
@@ -89,11 +77,6 @@ def host_with(*embedders: Embedder, records: MemoryRecords | None = None) -> Mem
 
 def service(folder: Path, host: MemoryHost | None = None, **settings: Any) -> ClassifierService:
     return ClassifierService(ClassifierSettings(**settings), folder / "models" / "classifier", host or host_with())
-
-
-def context(caller: Caller | None = None) -> Context:
-    """A request's context; the endpoint is not read."""
-    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]  # nobody reads the endpoint
 
 
 def request(model: str = "m", examples: Sequence[Example] = EXAMPLES, **given: Any) -> ClassifierFit:
@@ -335,7 +318,7 @@ async def test_a_damaged_model_says_so_and_others_work(tmp_path: Path, damage: s
 
 
 async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_path: Path) -> None:
-    records = Noting()
+    records = MemoryRecords()
     host = host_with(records=records)
     before = service(tmp_path, host, durable_above=1)
     work = asyncio.ensure_future(before.classifier_fit(request(num_iterations=1000, batch_size=2)))

@@ -26,6 +26,7 @@ from paddock.errors import (
     UpstreamTimeout,
 )
 from paddock.testing.hub import FakeHub, hash_of, pulled
+from paddock.testing.hub_cache import partials
 
 MODEL = "org/model"
 BIG = b"0123456789abcdef" * 400_000  # 6.4 MB
@@ -35,11 +36,6 @@ GGUF = {
     "tiny-Q8_0-00002-of-00002.gguf": b"9" * 500,
     "README.md": b"# Tiny",
 }
-
-
-def partials(cache: HubCache) -> list[Path]:
-    """The partial files in the cache."""
-    return list(cache.root.rglob("*.incomplete"))
 
 
 class TestBadHubs:

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -20,6 +19,7 @@ from paddock.errors import (
     UpstreamError,
 )
 from paddock.testing.hub import FakeHub, hash_of, pulled
+from paddock.testing.hub_cache import partials
 
 MODEL = "org/model"
 BIG = b"0123456789abcdef" * 400_000  # 6.4 MB
@@ -29,11 +29,6 @@ GGUF = {
     "tiny-Q8_0-00002-of-00002.gguf": b"9" * 500,
     "README.md": b"# Tiny",
 }
-
-
-def partials(cache: HubCache) -> list[Path]:
-    """The partial files in the cache."""
-    return list(cache.root.rglob("*.incomplete"))
 
 
 async def first(source: HubSource, model: str) -> tuple[AsyncGenerator[Progress, None], Progress]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paddock_llama_server.spec import Instance, Spec
 from paddock_llama_server.testing import FakeInstances, FakePlugin
 
-from paddock.cli import main
 from paddock.testing.server import running_server
+from paddock.testing.shell import Shell as AnyShell
 
 
 class Quick(FakeInstances):
@@ -45,34 +43,12 @@ class Quick(FakeInstances):
             self.become(name, "running")
 
 
-class Shell:
-    """Runs commands in a thread; `out` and `err` are what the last one printed."""
+class Shell(AnyShell):
+    """With the instances of its server."""
 
     def __init__(self, url: str, fake: Quick, capsys: pytest.CaptureFixture[str]) -> None:
-        self.url = url
+        super().__init__(url, capsys)
         self.fake = fake
-        self.out = self.err = ""
-        self._capsys = capsys
-
-    async def run(self, *words: str) -> int:
-        self._capsys.readouterr()
-        code = await asyncio.to_thread(_main, [*words, "--url", self.url])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    async def good(self, *words: str) -> str:
-        assert await self.run(*words) == 0, (words, self.out, self.err)
-        return self.out
-
-    async def json(self, *words: str) -> Any:
-        return json.loads(await self.good(*words, "--json"))
-
-
-def _main(words: Sequence[str]) -> int:
-    try:
-        return main(words)
-    except SystemExit as end:  # argparse ends so
-        return int(end.code or 0)
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,38 +17,22 @@ from paddock_llama_server import groups, stub
 from paddock_llama_server.bench import bench_of, eventually
 from paddock_llama_server.rows import lives, me
 
+from paddock.testing.process import ServerProcess, server_process
+
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 
 
 @asynccontextmanager
-async def server(folder: Path) -> AsyncIterator[tuple[Process, str]]:
+async def server(folder: Path) -> AsyncIterator[ServerProcess]:
     """One life of ``python -m paddock serve`` with the stub."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PADDOCK_", "LF_"))}
-    first = 10000 + os.getpid() % 200 * 100
-    env |= {"PADDOCK_LLAMA_SERVER__COMMAND": str(folder / "stub"), "PADDOCK_LLAMA_SERVER__PORT_FIRST": str(first)}
-    env |= {"PADDOCK_LLAMA_SERVER__PORT_LAST": "30099"}
-    env |= {"PADDOCK_LLAMA_SERVER__PRELOAD": "no-such-instance"}  # warned of, and no reason to start nothing else
-    command = [sys.executable, "-m", "paddock", "serve", "--port", "0", "--data-dir", str(folder / "data")]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=env
-    )
-    assert process.stdout is not None
-    reading = None
-    try:
-        url = ""
-        async for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "serving":
-                url = event["url"]
-                break
-        reading = asyncio.ensure_future(process.stdout.read())
-        yield process, url
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        if reading is not None:
-            await reading
+    env = {
+        "PADDOCK_LLAMA_SERVER__COMMAND": str(folder / "stub"),
+        "PADDOCK_LLAMA_SERVER__PORT_FIRST": str(10000 + os.getpid() % 200 * 100),
+        "PADDOCK_LLAMA_SERVER__PORT_LAST": "30099",
+        "PADDOCK_LLAMA_SERVER__PRELOAD": "no-such-instance",  # warned of, and no reason to start nothing else
+    }
+    async with server_process(folder / "data", **env) as one:
+        yield one
 
 
 async def ask(http: aiohttp.ClientSession, method: str, url: str, body: Any = None) -> Any:
@@ -79,7 +61,8 @@ async def test_kill_9_leaves_no_process_and_no_port_and_the_next_start_goes_on(t
         "plain": stub.write_model(tmp_path / "plain.gguf"),
         "forking": stub.write_model(tmp_path / "forking.gguf", fork=True, fork_away=True, ignore_sigterm=True),
     }
-    async with server(tmp_path) as (process, url), aiohttp.ClientSession() as http:
+    async with server(tmp_path) as one, aiohttp.ClientSession() as http:
+        process, url = one.process, one.url
         for name, path in models.items():
             await ask(http, "POST", f"{url}/api/v1/instances/{name}", {"model": str(path)})
         found = [await running(http, url, name) for name in models]
@@ -91,7 +74,8 @@ async def test_kill_9_leaves_no_process_and_no_port_and_the_next_start_goes_on(t
         async with asyncio.timeout(2):
             await eventually(lambda: all(is_dead(pid) for pid in ours))
         assert all(not groups.listening(one["port"]) for one in found)
-    async with server(tmp_path) as (_, url), aiohttp.ClientSession() as http:
+    async with server(tmp_path) as one, aiohttp.ClientSession() as http:
+        url = one.url
         for name, before in zip(models, found, strict=True):
             assert (await running(http, url, name))["pid"] != before["pid"]
 
@@ -106,7 +90,8 @@ def is_dead(pid: int) -> bool:
 
 async def test_a_clean_end_of_the_server_stops_its_children(tmp_path: Path) -> None:
     stub.write_command(tmp_path / "stub")
-    async with server(tmp_path) as (process, url), aiohttp.ClientSession() as http:
+    async with server(tmp_path) as one, aiohttp.ClientSession() as http:
+        process, url = one.process, one.url
         await ask(http, "POST", f"{url}/api/v1/instances/a", {"model": str(stub.write_model(tmp_path / "a.gguf"))})
         found = await running(http, url, "a")
         process.terminate()

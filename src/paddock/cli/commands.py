@@ -154,7 +154,11 @@ def datasets_process(options: argparse.Namespace, screen: Screen, client: Client
     """Process a dataset and show its progress."""
     path = project_path(options.project, "datasets", options.dataset, "actions")
     task_id = client.ask("POST", path, {"action_type": "process"})["task_id"]
-    task = follow_task(client, screen, options.project, task_id)
+    return _followed(options.project, task_id, screen, client)
+
+
+def _followed(project: str, task_id: str, screen: Screen, client: Client) -> int:
+    task = follow_task(client, screen, project, task_id)
     if screen.as_json:
         screen.data(task)
     return 0 if task["state"] == "SUCCESS" else 1
@@ -279,10 +283,7 @@ def tasks_show(options: argparse.Namespace, screen: Screen, client: Client) -> N
 
 def tasks_follow(options: argparse.Namespace, screen: Screen, client: Client) -> int:
     """Follow a task."""
-    task = follow_task(client, screen, options.project, options.task_id)
-    if screen.as_json:
-        screen.data(task)
-    return 0 if task["state"] == "SUCCESS" else 1
+    return _followed(options.project, options.task_id, screen, client)
 
 
 def tasks_cancel(options: argparse.Namespace, screen: Screen, client: Client) -> None:

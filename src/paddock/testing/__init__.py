@@ -30,6 +30,9 @@ when it fails. Something that can't hold for your provider is marked in the subc
 | a queue that runs its items at once | `InlineQueue`, `InlineQueuePlugin` | `paddock.testing.queue` |
 | what a retrieval strategy gets | `StoreTools` | `paddock.testing.retrieval` |
 | a whole paddock on a free port | `running_server`, or the fixture `paddock_server` | `paddock.testing.server` |
+| a whole paddock in a process of its own | `server_process` | `paddock.testing.process` |
+| commands and what they print | `Shell` | `paddock.testing.shell` |
+| the host and the context of a service without a server | `MemoryHost`, `context` | `paddock.testing.host` |
 | proof that a suite of your own finds what it looks for | `failures_of` | `paddock.testing.proof` |
 
 Fixtures, known in every pytest run where paddock is installed (`paddock.testing.fixtures`):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from paddock.contracts.base import Json
+from paddock.contracts.base import Caller, Context, Json
 from paddock.contracts.providers import Embedder, Records
 from paddock.contracts.providers.outgoing import Level
 
@@ -17,11 +17,14 @@ class MemoryRecords:
     """Rows as long as the object lives; bodies are encoded and decoded, as the real ones are."""
 
     def __init__(self) -> None:
+        self.noted = asyncio.Event()
+        """Set when something was put."""
         self._rows: dict[tuple[str, str], bytes] = {}
 
     async def put(self, kind: str, name: str, body: Json) -> None:
         """See `Records.put`."""
         self._rows[kind, name] = msgspec.json.encode(body)
+        self.noted.set()
 
     async def get(self, kind: str, name: str) -> Json:
         """See `Records.get`."""
@@ -67,3 +70,8 @@ class MemoryHost:
     def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
         """Keep an event."""
         self.events.append({"type": event_type, "error": error, **data})
+
+
+def context(caller: Caller | None = None) -> Context:
+    """The context of a request, for an endpoint that is called without a server and does not look at its own contract."""
+    return Context(None, "req_test", "http://127.0.0.1", {}, caller or Caller())  # type: ignore[arg-type]  # see above

@@ -26,3 +26,8 @@ def cache_model(root: Path, repo: str, files: Mapping[str, bytes], commit: str =
         link.symlink_to(os.path.relpath(blob, link.parent))
     (folder / "refs" / ref).write_text(commit)
     return snapshot
+
+
+def partials(cache: HubCache) -> list[Path]:
+    """The files in the cache that are not whole."""
+    return list(cache.root.rglob("*.incomplete"))
