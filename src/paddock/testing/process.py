@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-LONGEST = 120.0  # seconds that a line of the log is waited for
+LONGEST = 120.0  # seconds that a line of the log, or the end, is waited for
 LINE = 2**24  # bytes
 
 
@@ -55,11 +55,17 @@ class ServerProcess:
                 await self._news.wait()
 
     async def end(self) -> None:
-        """Stop it unless it ended already, and read its log to the end."""
-        if self.process.returncode is None:
-            self.process.terminate()
-        await self.process.wait()
-        await self._reading
+        """Stop it unless it ended already, and read its log to the end. One that does not end is killed, with TimeoutError."""
+        try:
+            if self.process.returncode is None:
+                self.process.terminate()
+            async with asyncio.timeout(LONGEST):
+                await self.process.wait()
+                await self._reading
+        finally:
+            self._reading.cancel()
+            if self.process.returncode is None:
+                self.process.kill()
 
 
 @asynccontextmanager
