@@ -218,6 +218,13 @@ async def test_without_a_base_model_minilm_is_used_when_it_is_there(tmp_path: Pa
     assert (await named.classifier_fit(request())).base_model == "x/y"
 
 
+@pytest.mark.parametrize("name", ["onnx/x/y", "hashing"])
+async def test_a_base_model_goes_by_its_name_in_the_catalogue_too(tmp_path: Path, name: str) -> None:
+    made = service(tmp_path, host_with(CachedModels("x/y")))
+    assert (await made.classifier_fit(request(base_model=name))).base_model == name
+    assert await label(made, "Cancel my order")
+
+
 async def test_an_unknown_base_model_is_not_found_with_the_command_that_fetches_it(tmp_path: Path) -> None:
     cached = service(tmp_path, host_with(CachedModels(MINILM)))
     with pytest.raises(ModelNotFound, match="paddock models download org/other"):

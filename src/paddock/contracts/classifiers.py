@@ -4,11 +4,11 @@ Two families of paths stand over one store of models. ``/v1/classifier`` (the Un
 it is, and a fit replaces. ``/v1/ml/classifier`` (LlamaFarm's) keeps versions: unless `overwrite` is true a fit stores
 ``NAME_YYYYmmdd_HHMMSS``, and ``NAME-latest`` stands for the newest version, or for NAME itself when there is none.
 
-`base_model` is the embedding model beneath: ``core/hashing`` (the server's own, from words and their letters: no download),
-``ollama/NAME``, ``openai/NAME``, or the id of a model in the cache (``sentence-transformers/all-MiniLM-L6-v2``, also by its
-short name). Left out, it is what the setting ``classifier.base_model`` says; the reply tells which one was used. Its
-weights stay as they are: a fit learns a linear map that brings texts of one label together and moves others apart, and
-a logistic regression behind it. Scores are probabilities, calibrated on held-out examples where there are enough.
+`base_model` is the embedding model beneath: ``core/hashing`` (the server's own, from words and their letters: no
+download), ``ollama/NAME``, ``openai/NAME``, or the id of a model in the cache
+(``sentence-transformers/all-MiniLM-L6-v2``, also by its short name, or with ``onnx/`` before it). Left out, it is
+what the setting ``classifier.base_model`` says; the reply tells which one was used. Its weights stay as they are: a
+fit learns a linear map that brings texts of one label together and moves others apart, and a logistic regression behind it. Scores are probabilities, calibrated on held-out examples where there are enough.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HASHING = "core/hashing"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 AUTO = "auto"
+_CACHED = "onnx"  # who runs the models of the cache, where a name says it
 _PREFIXES = {"ollama": "OllamaEmbedder", "openai": "OpenAIEmbedder"}
 
 
@@ -62,9 +63,11 @@ def named(host: Host, name: str) -> BaseModel:
 
 def _meaning(name: str) -> tuple[str, dict[str, Json]]:
     """The embedder's type and its config."""
-    if name == HASHING:
+    if name in (HASHING, HASHING.partition("/")[2]):
         return "HashingEmbedder", {}
     provider, _, model = name.partition("/")
+    if provider == _CACHED and model:
+        return "UniversalEmbedder", {"model": model}
     if provider in _PREFIXES and model:
         return _PREFIXES[provider], {"model": model}
     return "UniversalEmbedder", {"model": name}
