@@ -15,6 +15,7 @@ from paddock_llama_server.fixtures import OpenBench
 from paddock_llama_server.server import instance_name, with_model
 from paddock_llama_server.spec import Spec
 from paddock_llama_server.tiny import write_tiny_model
+from paddock_llama_server.tools import StartFailed
 
 from paddock.contracts.providers import ChatCall
 from paddock.contracts.providers.serving import GatewayCall, Operation
@@ -169,6 +170,21 @@ class TestUniversal:
         assert set(found.spec.options) == {"model", *options}
         assert not set(reply["got"]["body"]) & {*given, "use_mmap", "use_mlock", "cache_type_k"}
         assert reply["got"]["body"]["temperature"] == 0.5
+
+    async def test_what_one_request_asked_for_in_vain_does_not_break_the_model_for_the_next(
+        self, chat: UniversalChat, bench: Bench
+    ) -> None:
+        stub.write_model(
+            bench.folder / "data/models/m.gguf",
+            state=str(bench.folder / "m.starts"),
+            fail_starts=1,
+            say=["error: invalid argument: 1000000000000"],
+        )
+        with pytest.raises(StartFailed):
+            await self.whole(chat, options={"n_ctx": 10**12})
+        assert b"t0 t1 t2" in await self.whole(chat)
+        (found,) = bench.manager.all()
+        assert set(found.spec.options) == {"model"}
 
     @pytest.mark.parametrize("given", [{"n_batch": "x"}, {"flash_attn": 3}, {"cache_type_k": 5}])
     async def test_a_value_of_the_wrong_type_is_refused_by_name(self, chat: UniversalChat, given: Any) -> None:

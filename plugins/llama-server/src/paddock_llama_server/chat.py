@@ -13,17 +13,11 @@ from paddock.contracts.providers import ChatCall, ChatModel, Health, TypeName
 from paddock.contracts.providers.serving import GatewayCall
 from paddock.errors import BadRequest
 from paddock_llama_server.options import read_options
-from paddock_llama_server.server import LlamaServer
+from paddock_llama_server.server import LOADING, LlamaServer
 
 SHOWN = (
     "http://127.0.0.1:1"  # where an error's text says the message came from; the child's port means nothing to callers
 )
-OPTIONS = {
-    "n_ctx": "ctx_size", "n_batch": "batch_size", "n_gpu_layers": "gpu_layers", "n_threads": "threads",
-    "flash_attn": "flash_attn", "use_mmap": "mmap", "use_mlock": "mlock", "cache_type_k": "cache_type_k",
-    "cache_type_v": "cache_type_v",
-}  # fmt: skip
-"""How LlamaFarm calls the options of loading a model, in a request and in a project's extra_body."""
 _AS_IT_IS: dict[str, Json] = {
     "use_mmap": True,
     "use_mlock": False,
@@ -43,7 +37,7 @@ class UniversalChat(ChatModel):
         """See `ChatModel.chat`. The first request of a model starts its instance."""
         if call.base_url or call.api_key:
             raise BadRequest("base_url, api_key: a universal model runs on this machine; leave them out")
-        asked = {name: call.body[name] for name in OPTIONS if name in call.body} | dict(call.options)
+        asked = {name: call.body[name] for name in LOADING if name in call.body} | dict(call.options)
         name, inner = await self._server.target(str(call.body["model"]), instance_options(asked))
         gateway = GatewayCall(
             operation="chat/completions",
@@ -73,19 +67,19 @@ def instance_options(options: Mapping[str, Json]) -> dict[str, Json]:
         if value is not None and (name not in _AS_IT_IS or value != _AS_IT_IS[name])
     }
     for name in given:
-        if name not in OPTIONS:
+        if name not in LOADING:
             raise BadRequest(
                 f"{name}: llama-server does not cut conversations to fit: leave it out, or send fewer messages"
             )
     found: dict[str, Json] = {}
     for name, value in given.items():
-        found |= read_options({OPTIONS[name]: value}, "" if OPTIONS[name] == name else f"{name}: ")
+        found |= read_options({LOADING[name]: value}, "" if LOADING[name] == name else f"{name}: ")
     return found
 
 
 def body_of(call: ChatCall) -> dict[str, Any]:
     """The body with the token total of a model that thinks, and the switch that llama-server hands to the chat template."""
-    body = wire.with_token_total({name: value for name, value in call.body.items() if name not in OPTIONS}, call)
+    body = wire.with_token_total({name: value for name, value in call.body.items() if name not in LOADING}, call)
     if call.think is None:
         return body
     given = body.get("chat_template_kwargs") or {}

@@ -26,6 +26,12 @@ from paddock_llama_server.manager import Manager
 from paddock_llama_server.spec import Address, Instance, Spec
 
 OWNER = "llamactl"  # what llamactl's clients look for in owned_by
+LOADING = {
+    "n_ctx": "ctx_size", "n_batch": "batch_size", "n_gpu_layers": "gpu_layers", "n_threads": "threads",
+    "flash_attn": "flash_attn", "use_mmap": "mmap", "use_mlock": "mlock", "cache_type_k": "cache_type_k",
+    "cache_type_v": "cache_type_v",
+}  # fmt: skip
+"""How LlamaFarm calls the options of loading a model, in a request and in a project's extra_body."""
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_LENGTH = 64
 
@@ -110,8 +116,7 @@ class LlamaServer(ModelServer):
             await self._binary.check(options)
         name, slash, inner = model.partition("/")
         if self.manager.has(name):
-            if options:
-                await self._give_options(name, options)
+            await self._give_options(name, options or {})
             return name, inner if slash else None
         path = await self._file(model)
         name = instance_name(model)
@@ -146,11 +151,15 @@ class LlamaServer(ModelServer):
                 raise BadRequest(f"{option}: the instance {name} has its own; change it there, or leave it out")
 
     async def _adapt(self, name: str, wanted: Mapping[str, Json]) -> None:
-        """Give a managed instance the options that are asked for; one that runs with others ends its requests first."""
-        spec = self.manager.get(name).spec
-        if any(spec.options.get(option) != value for option, value in wanted.items()):
-            changed = msgspec.structs.replace(spec, options={**spec.options, **wanted})
-            await self.manager.adapt(name, changed)
+        """Give a managed instance the options that are asked for; one that runs with others ends its requests first. What it
+        failed with, because an earlier request asked for it, is not held against this one."""
+        found = self.manager.get(name)
+        spec, kept = found.spec, dict(found.spec.options)
+        if found.status == "failed":
+            kept = {option: value for option, value in kept.items() if option not in LOADING.values()}
+        options = {**kept, **wanted}
+        if options != spec.options:
+            await self.manager.adapt(name, msgspec.structs.replace(spec, options=options))
 
     def metrics(self) -> Iterable[Sample]:
         """State, requests, queue, restarts and memory of the instances."""
