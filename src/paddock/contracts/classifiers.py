@@ -8,7 +8,8 @@ it is, and a fit replaces. ``/v1/ml/classifier`` (LlamaFarm's) keeps versions: u
 download), ``ollama/NAME``, ``openai/NAME``, or the id of a model in the cache
 (``sentence-transformers/all-MiniLM-L6-v2``, also by its short name, or with ``onnx/`` before it). Left out, it is
 what the setting ``classifier.base_model`` says; the reply tells which one was used. Its weights stay as they are: a
-fit learns a linear map that brings texts of one label together and moves others apart, and a logistic regression behind it. Scores are probabilities, calibrated on held-out examples where there are enough.
+fit learns a linear map that brings texts of one label together and moves others apart, and a logistic regression
+behind it. Scores are probabilities, calibrated on held-out examples where there are enough.
 """
 
 from __future__ import annotations
