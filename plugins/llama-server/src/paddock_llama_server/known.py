@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import Literal
 
 from paddock.errors import PaddockError
+from paddock_llama_server.restarts import Restarts
 from paddock_llama_server.rows import Row
 from paddock_llama_server.run import Run
 from paddock_llama_server.spec import Change, Instance, Spec, Status
@@ -43,7 +44,7 @@ class Known:
         self._waiters: list[asyncio.Future[Run]] = []
         self._not_before = 0.0
         self._restarts = 0
-        self._crashes: deque[float] = deque()
+        self._crashes = Restarts()
         self._mark = ""
         self._retried: Counter[str] = Counter()
         self._failed_at = -REMEMBERED

@@ -79,7 +79,7 @@ class Wanted(Known):
         self.wake()
 
     def _forgive(self) -> None:
-        self._crashes.clear()
+        self._crashes.forget()
         self._retried.clear()
         self._mark, self._not_before, self._failed_at = "", 0.0, -REMEMBERED
 

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from paddock.errors import PaddockError
 from paddock_llama_server import causes
 from paddock_llama_server.orders import Wanted
+from paddock_llama_server.restarts import Rule
 from paddock_llama_server.rows import Failure, Row, Spawned, me
 from paddock_llama_server.run import Run, Wakes, plan
 from paddock_llama_server.tools import NotStarted, StartFailed, Tools
 
-LONGEST_DELAY = 60.0
-CALM = 60.0  # seconds ready after which earlier crashes are forgotten, at least
 FAST = 2.0  # an end before that, twice with the same words, will not get better
 PORTS_TRIED = 5  # when others take them between the look and the start
 LONGEST_START = 10  # times start_timeout, while the log shows progress
@@ -306,25 +305,26 @@ class Owner(Wanted):
 
     def _back_off(self, end: causes.Exit, run: Run) -> None:
         """Start again after a growing wait, or give up when it crashed too often of late."""
-        settings, now = self._settings, time.monotonic()
-        delay = settings.restart_delay if self.spec.restart_delay is None else self.spec.restart_delay
-        if run.ready and now - run.ready_at >= max(CALM, 10 * delay):
-            self._crashes.clear()
-        while self._crashes and now - self._crashes[0] > settings.restart_window:
-            self._crashes.popleft()
-        may = settings.auto_restart if self.spec.auto_restart is None else self.spec.auto_restart
-        most = settings.max_restarts if self.spec.max_restarts is None else self.spec.max_restarts
-        if not may or len(self._crashes) >= most:
-            if may:
+        now, rule = time.monotonic(), self._rule()
+        wait = self._crashes.after_crash(rule, now, now - run.ready_at if run.ready else None)
+        if wait is None:
+            if rule.auto:
                 self._alert("crash_loop", f"{self.name} crashed {len(self._crashes) + 1} times")
-            self._fail("crash_loop" if may and most else "crashed", end.message)
+            self._fail("crash_loop" if rule.auto and rule.most else "crashed", end.message)
             return
-        wait = min(delay * 2 ** len(self._crashes), LONGEST_DELAY) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
-        self._crashes.append(now)
         self._restarts += 1
-        self._not_before = now + wait
+        self._not_before = now + wait * random.uniform(0.9, 1.1)  # noqa: S311  jitter
         self._restarting = True
         self._enter_phase("waiting")
+
+    def _rule(self) -> Rule:
+        own, settings = self.spec, self._settings
+        return Rule(
+            auto=settings.auto_restart if own.auto_restart is None else own.auto_restart,
+            most=settings.max_restarts if own.max_restarts is None else own.max_restarts,
+            delay=settings.restart_delay if own.restart_delay is None else own.restart_delay,
+            window=settings.restart_window,
+        )
 
     def _fail(self, code: str, message: str) -> None:
         """Stay down until the next order or request; those who wait share the reason."""
