@@ -96,6 +96,8 @@ async def test_extraction_with_a_name_that_walks_or_a_model_of_another_kind_is_4
     for model, said in (("../../x", "no model of a hub"), ("org/other", "no document model")):
         reply = await server.ask("POST", "/v1/documents/extract", {"model": model, "images": [picture]})
         assert (reply.status, said in reply.json()["detail"]) == (400, True)
+    reply = await server.ask("POST", "/v1/embeddings", {"model": "org/other", "input": "a"})
+    assert (reply.status, "is in the cache" in reply.json()["error"]["message"]) == (404, True)
 
 
 async def test_a_key_for_some_models_is_not_told_of_other_document_models(tmp_path: Path) -> None:

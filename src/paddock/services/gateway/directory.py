@@ -76,6 +76,11 @@ class Directory:
         if route is None:
             await self.catalogue.fresh(missed=True)
             route = self._listed(name, asked, caller)
+        if route is None and self._unserved(name, asked, caller):
+            raise ModelNotFound(
+                f"the model {asked[:100]!r} is in the cache, but no server here answers with it: it does something else, or "
+                "has no file that can be run"
+            )
         if route is None or not may_use(caller, asked, route.qualified):
             raise ModelNotFound(self._unknown(asked, caller))
         return route
@@ -107,6 +112,11 @@ class Directory:
         for server, own in holders:
             return Route(self.servers[server], own, f"{server}/{own}")
         return None
+
+    def _unserved(self, name: str, asked: str, caller: Caller) -> bool:
+        """Whether a model is only kept."""
+        kept = [one for one in self.catalogue.listings if not one.serves and name in one.names]
+        return any(may_use(caller, asked, f"{one.name}/{one.names[name]}") for one in kept)
 
     def names(self, caller: Caller) -> list[str]:
         """Every name that the caller may use: aliases, and each listed model by its shortest name."""
