@@ -111,13 +111,20 @@ async def test_errors_have_a_sentence_and_a_code(shell: Shell, hub: FakeHub) -> 
     assert "promised hash" in err
 
 
+def listening_to_interrupts() -> None:
+    """Whoever starts the tests in the background has told their children to ignore the signal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_a_download_that_is_interrupted_is_cancelled_and_resumed(
     server: RunningServer, hub: FakeHub, shell: Shell
 ) -> None:
     hub.add("org/big", {"model.safetensors": b"0123456789abcdef" * 400_000})
     hub.faults.stall_after = 4_000_000
     command = (sys.executable, "-m", "paddock", "models", "download", "org/big", "--url", server.base_url)
-    child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ))
+    child = await asyncio.create_subprocess_exec(
+        *command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ), preexec_fn=listening_to_interrupts
+    )
     request = await asyncio.wait_for(hub.request("cdn"), 30)
     child.send_signal(signal.SIGINT)
     await child.communicate()

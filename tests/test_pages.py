@@ -149,7 +149,8 @@ async def test_the_status_page_shows_the_parts_of_the_server(tmp_path: Path) -> 
 async def test_the_api_page_lists_every_operation(tmp_path: Path) -> None:
     async with running_server(tmp_path / "data", installed=False) as server:
         page = await rendered(server, "/docs", tmp_path / "browser")
-        names = [item.name for item in server.app.plugins.endpoints]
+        # OpenAPI can't describe a websocket.
+        names = [item.name for item in server.app.plugins.endpoints if item.kind != "websocket"]
     missing = [name for name in names if f'id="{name}"' not in page]
     assert missing == []
 

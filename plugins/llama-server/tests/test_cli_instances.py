@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -125,15 +126,22 @@ async def test_logs_are_the_last_lines_without_terminal_escapes(shell: Shell) ->
     assert len((await shell.good("logs", "one", "--lines", "-1")).splitlines()) == 3
 
 
+def listening_to_interrupts() -> None:
+    """Whoever starts the tests in the background has told their children to ignore the signal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_followed_logs_come_as_they_are_written_until_interrupted(shell: Shell) -> None:
     await shell.fake.create("one", Spec(), start=False)
     await shell.fake.write("one", "first")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "paddock", "logs", "one", "--follow", "--url", shell.url, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "paddock", "logs", "one", "--follow", "--url", shell.url),
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=listening_to_interrupts,
     )
     assert process.stdout is not None
     assert await asyncio.wait_for(process.stdout.readline(), 30) == b"first\n"
     await shell.fake.write("one", "second")
     assert await asyncio.wait_for(process.stdout.readline(), 30) == b"second\n"
-    process.send_signal(2)
-    assert await process.wait() == 130
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 30) == 130

@@ -161,7 +161,7 @@ class ExtractReply(msgspec.Struct, kw_only=True):
     "/v1/vision/ocr",
     access="infer",
     kind="upload",
-    tags=("mcp", "vision"),
+    tags=("vision",),
     raises=_RAISES,
     body_limit=UPLOAD_LIMIT,
     form_bytes=FORM_BYTES,
