@@ -16,6 +16,7 @@ import pytest
 from paddock.cli import main
 from paddock.testing.hub import FakeHub
 from paddock.testing.hub_cache import cache_model
+from paddock.testing.process import listening_to_interrupts
 from paddock.testing.server import RunningServer, running_server
 
 MODEL = "org/model"
@@ -109,11 +110,6 @@ async def test_errors_have_a_sentence_and_a_code(shell: Shell, hub: FakeHub) -> 
     code, _, err = await shell.run("download", MODEL)
     assert code == 1
     assert "promised hash" in err
-
-
-def listening_to_interrupts() -> None:
-    """Whoever starts the tests in the background has told their children to ignore the signal."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def test_a_download_that_is_interrupted_is_cancelled_and_resumed(

@@ -12,6 +12,7 @@ import pytest
 from paddock_llama_server.spec import Instance, Spec
 from paddock_llama_server.testing import FakeInstances, FakePlugin
 
+from paddock.testing.process import listening_to_interrupts
 from paddock.testing.server import running_server
 from paddock.testing.shell import Shell as AnyShell
 
@@ -124,11 +125,6 @@ async def test_logs_are_the_last_lines_without_terminal_escapes(shell: Shell) ->
         await shell.fake.write("one", f"\x1b[31mline {number}\x07\u202e")
     assert (await shell.good("logs", "one", "--lines", "2")).splitlines() == ["[31mline 1", "[31mline 2"]
     assert len((await shell.good("logs", "one", "--lines", "-1")).splitlines()) == 3
-
-
-def listening_to_interrupts() -> None:
-    """Whoever starts the tests in the background has told their children to ignore the signal."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def test_followed_logs_come_as_they_are_written_until_interrupted(shell: Shell) -> None:

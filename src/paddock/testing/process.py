@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
@@ -85,3 +86,8 @@ async def server_process(folder: Path, **environment: str) -> AsyncIterator[Serv
     finally:
         await server.end()
     assert not [line for line in server.lines if line["event"] == "crash"]
+
+
+def listening_to_interrupts() -> None:
+    """For `preexec_fn`: whoever starts the tests in the background has told their children to ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
