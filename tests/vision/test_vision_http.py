@@ -272,7 +272,7 @@ async def test_each_task_of_extraction_answers_in_its_own_field(tmp_path: Path, 
             ({"task": "vqa", "prompts": ["?"] * 33}, 400, "prompts"),
             ({"model": "org/receipt"}, 404, "paddock models import FOLDER --name org/receipt"),
             ({"model": ""}, 400, "model"),
-            ({"model": "x" * 10_000}, 404, "not cached"),
+            ({"model": "x" * 10_000}, 400, "is no model of a hub"),
         ):
             bad = await server.ask("POST", "/v1/documents/extract", {**ask, **wrong})
             assert (bad.status, word in bad.json()["detail"]) == (status, True), bad.body
