@@ -108,6 +108,11 @@ async def test_the_login_of_the_document_opens_its_list(tmp_path: Path, real_lla
         assert await older.good(LIST) == {"instances": []}
 
 
+async def test_what_an_instance_takes_is_known_when_it_runs(running: Older) -> None:
+    stats = (await running.ask("GET", "/api/instances/example"))["stats"]
+    assert stats["memory_usage"] > 1_000_000
+
+
 async def test_health_and_logs_of_the_document(running: Older) -> None:
     health = await running.ask("GET", "/api/instances/example/health")
     assert (health["status"], health["checks"]) == ("healthy", {"process": "running", "port": "open", "response": "ok"})

@@ -132,6 +132,8 @@ class Run:
         while not self.exited:
             if await self._healthy(http):
                 ours = await self.is_ours(http)
+                # From the first moment on those who look see what it takes, not a zero.
+                self.usage = (await asyncio.to_thread(groups.usage, [self.child.pid])).get(self.child.pid)
                 self.ready, self.foreign = ours, not ours
                 self.ready_at = time.monotonic()
                 return
