@@ -59,6 +59,11 @@ bench:
 bench-gateway *args:
     uv run --group test python tests/benchmarks/gateway.py "$@"
 
+# What the first request to a stopped instance adds to llama-server's own start
+[group('measure')]
+bench-cold-start *args:
+    uv run --group test python tests/benchmarks/cold_start.py "$@"
+
 # Retrieval quality on a folder with the Cranfield collection, in process and through HTTP
 [group('measure')]
 cranfield folder:

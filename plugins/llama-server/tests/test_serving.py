@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -227,24 +226,6 @@ class TestRealLlamaServer:
         assert (status, reply["usage"]["completion_tokens"]) == (200, 4)
         async with real.server.serve(call("a", stream=True, max_tokens=4)) as streamed:
             assert b"".join([piece async for piece in streamed.chunks()]).endswith(b"data: [DONE]\n\n")
-
-    async def test_a_cold_start_adds_little_to_its_own(self, real: Bench, tiny: Path) -> None:
-        await real.manager.create("a", Spec(options={"model": str(tiny)}), start=False)
-        await real.ask("a", max_tokens=1)  # the client's libraries are loaded, the file is in the page cache
-        added = []
-        for _ in range(5):
-            await real.manager.stop("a")
-            await real.settled("a")
-            begin = time.monotonic()
-            await real.ask("a", max_tokens=1)
-            added.append(time.monotonic() - begin - await self.own_start(real))
-        assert min(added) < 0.5
-
-    async def own_start(self, real: Bench) -> float:
-        """How long llama-server says that it took: its lines begin with minutes, seconds, thousandths, millionths."""
-        texts = [one.text for one in await real.manager.log_tail("a", None) if "listening on" in one.text]
-        minutes, seconds, thousandths, _ = map(int, texts[-1].split()[0].split("."))
-        return minutes * 60 + seconds + thousandths / 1000
 
     async def test_its_errors_pass_through(self, real: Bench, tiny: Path) -> None:
         await real.manager.create("a", Spec(options={"model": str(tiny)}), start=False)
