@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
 import socket
@@ -17,6 +18,9 @@ from paddock.errors import Conflict, ValidationFailed
 from paddock.plugins import prepare
 
 Ready = Callable[[str], None]
+# Seconds after which all that is there by then is taken from the garbage collector's rounds: the code and what was set up.
+# A full round over it stops every request for some 40 ms; without it the slowest of 64 concurrent ones wait half as long.
+SETTLING = (2.0, 15.0, 120.0)
 
 
 def build(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> App:
@@ -52,6 +56,9 @@ async def _with_signals(app: App, ready: Ready | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    loop = asyncio.get_running_loop()
+    for later in SETTLING:
+        loop.call_later(later, gc.freeze)
     await run(app, stop, ready)
 
 
