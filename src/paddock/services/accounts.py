@@ -83,16 +83,19 @@ class Accounts:
 
     async def _make_first(self) -> None:
         password = secrets.token_urlsafe(_OURS // 8)
-        try:
-            await self._set_password(await asyncio.to_thread(_hashed, password, _MACHINES))
-        except PaddockError as error:
-            self._core.log.event("admin_password_not_made", "error", error=error.message)
-            return
+        hashed = await asyncio.to_thread(_hashed, password, _MACHINES)
+        if self._core.stopping.is_set():
+            return  # the next start makes one
+        # Told before it counts: a server that is killed in between makes another, and none is ever stored untold.
         # The only time that it is shown, so that it must not be lost to a quieter log.
         self._core.log.event(
             "admin_password", "warning", user=ADMIN, password=password,
             hint="shown this once; for the older API under /api; PADDOCK_AUTH__ADMIN_PASSWORD sets another",
         )  # fmt: skip
+        try:
+            await self._set_password(hashed)
+        except PaddockError as error:
+            self._core.log.event("admin_password_not_made", "error", error=error.message)
 
     async def _set_password(self, hashed: str) -> int:
         now = time.time()
