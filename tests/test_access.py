@@ -283,3 +283,16 @@ def test_every_contract_of_a_project_names_its_namespace_too() -> None:
     assert endpoint_of(projects.project_get) == PROJECT_READ
     for item in BY_NAME.values():
         assert ("{project}" in item.path) <= ("{namespace}" in item.path)
+
+
+class Unhashable:
+    """A callable in a contract module that is no contract, and that no cache can hold."""
+
+    __hash__ = None  # type: ignore[assignment]  # what defining __eq__ does
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+def test_a_callable_that_is_no_contract_is_passed_over_whatever_it_is() -> None:
+    assert endpoint_of(Unhashable()) is None

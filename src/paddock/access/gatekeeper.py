@@ -88,7 +88,9 @@ class Gatekeeper:
 def _limit(scope: Scope, caller: Caller, endpoint: Endpoint, names: Mapping[str, Any]) -> None:
     if endpoint.access not in scope.verbs:
         known = ", ".join(sorted(scope.verbs))
-        raise Forbidden(f"this key may {known}; {endpoint.access} needs a management key, or one whose scope says so")
+        # No scope can hold manage: such a key could make itself a management key.
+        others = "" if endpoint.access == "manage" else f", or one whose scope has {endpoint.access}"
+        raise Forbidden(f"this key may {known}; this needs a management key{others}")
     if "{project}" in endpoint.path:
         if not caller.may_enter(names["namespace"], names["project"]):
             raise ProjectNotFound.of(names["namespace"], names["project"])

@@ -293,12 +293,14 @@ def endpoint(
     return declare
 
 
-@functools.cache  # resolving the types takes half a millisecond, and every application asks for every contract
 def endpoint_of(function: Callable[..., Any]) -> Endpoint | None:
     """The facts of a contract function, or None for any other object. Types are resolved here, not at import."""
-    facts = getattr(function, "__paddock_endpoint__", None)
-    if facts is None:
-        return None
+    return None if getattr(function, "__paddock_endpoint__", None) is None else _declared(function)
+
+
+@functools.cache  # resolving the types takes half a millisecond, and every application asks for every contract
+def _declared(function: Callable[..., Any]) -> Endpoint:
+    facts: dict[str, Any] = function.__paddock_endpoint__  # type: ignore[attr-defined]  # written by `endpoint`
     hints = typing.get_type_hints(function, include_extras=True)
     returns = typing.get_args(hints["return"])
     if typing.get_origin(hints["return"]) is not Awaitable or not returns:
