@@ -20,6 +20,7 @@ _SENTENCE_TRANSFORMERS = re.compile(
     r"(all|multi-qa|paraphrase|msmarco|distiluse|gtr-t5|sentence-t5|stsb|nli|use-cmlm|quora|LaBSE|clip-ViT|allenai-specter)"
     r"(-|$)"
 )
+UNKNOWN = "UNKNOWN"  # the quantization of a file whose name states none
 # What a repository's own choice would be: small without much loss, then ever larger, then ever worse.
 PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "IQ4_XS", "Q3_K_M", "F16", "BF16", "F32")
 
@@ -81,9 +82,9 @@ def quantizations(sizes: Mapping[str, int]) -> list[Quantization]:
 
 
 def quantization_of(stem: str) -> str:
-    """The quantization that a GGUF file's name (without ``.gguf``) states, in upper case; else ``UNKNOWN``."""
+    """The quantization that a GGUF file's name (without ``.gguf``) states, in upper case; else `UNKNOWN`."""
     found = _QUANTIZATION.findall(stem)
-    return found[-1].upper() if found else "UNKNOWN"
+    return found[-1].upper() if found else UNKNOWN
 
 
 def choose(offered: Sequence[Quantization], wanted: str | None) -> Quantization | None:

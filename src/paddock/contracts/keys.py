@@ -58,18 +58,9 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: int | None
 
 
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+class NewKey(KeyInfo, frozen=True, kw_only=True):
     """A key that was just made: the only time that `key` is shown."""
 
-    id: str
-    name: str
-    kind: KeyKind
-    prefix: str
-    scopes: KeyScopes | None
-    source: Literal["api", "settings"]
-    created_at: int | None
-    expires_at: int | None
-    revoked_at: int | None
     key: str
 
 

@@ -55,7 +55,7 @@ _DEFAULTS: Mapping[str, Json] = msgspec.to_builtins(Spec())
 def check_name(name: str) -> str:
     """The name of a new instance. Raises BadName."""
     if name in RESERVED:
-        raise BadName(f"{name} can't be the name of an instance: paths of the API have it; choose another")
+        raise BadName(f"the name {name} is reserved, because paths of the API have it: choose another")
     return check_path_name(name, "instance name")
 
 

@@ -7,11 +7,12 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from paddock.builtin.model_names import PREFERRED, UNKNOWN, quantization_of
 from paddock.contracts.base import Json
 from paddock.errors import BadRequest, ModelNotFound
 from paddock_llama_server.gguf import NotGguf, probe
@@ -21,10 +22,8 @@ from paddock_llama_server.tools import ModelFileMissing
 SETTING = "llama_server.model_dirs"
 FRESH = 2.0  # seconds for which a look into the folders holds
 DEPTH = 6  # of folders in a model folder
-PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q8_0")
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf", re.IGNORECASE)
-_QUANT = re.compile(r"[-.](?P<quant>(?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|FP16|MXFP4\w*|TQ\d\w*))$", re.IGNORECASE)
 _COMPANION = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # belongs to a model and is none
 
 
@@ -158,8 +157,8 @@ def _model(path: Path) -> ModelFile | None:
         return None
     files = [part for part in parts(path) if part.is_file()]
     stem = shard["stem"] if shard else path.name[: -len(".gguf")]
-    named = _QUANT.search(stem)
-    quant = named["quant"].upper() if named else None
+    stated = quantization_of(stem)
+    quant = None if stated == UNKNOWN else stated
     repo = _repo(path)
     return ModelFile(
         id=f"{repo}:{quant}" if repo and quant else path.name,
@@ -181,5 +180,4 @@ def _repo(path: Path) -> str | None:
 
 
 def _preference(one: ModelFile) -> tuple[int, str]:
-    order: Iterable[str] = PREFERRED
-    return next((at for at, quant in enumerate(order) if quant == one.quant), len(PREFERRED)), one.id
+    return PREFERRED.index(one.quant) if one.quant in PREFERRED else len(PREFERRED), one.id

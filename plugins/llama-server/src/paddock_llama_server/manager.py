@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from paddock.contracts.base import Service
 from paddock.contracts.providers import Environment
 from paddock.errors import (
-    BadRequest,
     Conflict,
     InstanceExists,
     InstanceLimit,
@@ -22,8 +21,8 @@ from paddock.errors import (
     ProviderUnavailable,
     ValidationFailed,
 )
-from paddock.storage.paths import check_name
 from paddock_llama_server import groups
+from paddock_llama_server.bodies import check_name
 from paddock_llama_server.files import ModelFiles
 from paddock_llama_server.guard import check_environment, model_folders
 from paddock_llama_server.logs import Limits, Logs
@@ -40,7 +39,6 @@ from paddock_llama_server.spec import Address, Change, Instance, LogEntry, Spec
 from paddock_llama_server.tools import NotStarted, Tools
 from paddock_llama_server.watch import Watch
 
-RESERVED = frozenset({"start-all", "stop-all", "version", "server"})
 CLEANING = 5.0  # seconds that leftovers of an earlier life have to vanish
 
 
@@ -203,10 +201,8 @@ class Manager(Service):
 
     async def create(self, name: str, spec: Spec, *, start: bool) -> Instance:
         """See `Instances.create`."""
-        check_name(name, "instance name")
+        check_name(name)
         self._check_open()
-        if name in RESERVED:
-            raise BadRequest(f"the name {name} is reserved: choose another")
         self._check_new(name)
         check_environment(spec.environment)
         self._making.add(name)
