@@ -191,18 +191,18 @@ class TestChild:
     ) -> None:
         monkeypatch.setenv("PADDOCK_AUTH__MANAGEMENT_KEYS", "secret")
         bench = await open_bench(environment={"FROM_SETTINGS": "1"})
-        await bench.run(
-            "a", spec={"environment": {"FROM_SPEC": "2"}, "options": {"model": bench.model("a"), "api_key": "own"}}
-        )
+        options = {"model": bench.model("a"), "api_key": "own", "hf_token": "hf_private"}
+        await bench.run("a", spec={"environment": {"FROM_SPEC": "2"}, "options": options})
         async with bench.manager.lease("a", on_demand=False) as address:
             state = await bench.child(address, "GET", "/stub/state")
         environ = state["environ"]
         assert environ["FROM_SETTINGS"] == "1"
         assert environ["FROM_SPEC"] == "2"
         assert environ["LLAMA_API_KEY"] == f"{address.api_key},own"
+        assert environ["HF_TOKEN"] == "hf_private"
         assert "PADDOCK_AUTH__MANAGEMENT_KEYS" not in environ
         assert address.api_key not in " ".join(state["argv"])
-        assert "own" not in state["argv"]
+        assert not {"own", "hf_private", "--hf-token"} & set(state["argv"])
 
     async def test_the_kernel_would_rather_kill_it_than_paddock(self, bench: Bench) -> None:
         found = await bench.run("a")

@@ -64,16 +64,19 @@ def is_loopback(host: str) -> bool:
 
 
 def plan(executable: str, settings: LlamaServerSettings, row: Row, port: int) -> Plan:
-    """The argument list and environment of one run. The key goes through the environment, which others can't read."""
+    """The argument list and environment of one run. Secrets go through the environment, which others can't read."""
     from paddock_llama_server.options import argv  # noqa: PLC0415  the table is long
+    from paddock_llama_server.table import SECRETS  # noqa: PLC0415  as above
 
     key = secrets.token_urlsafe(32)
-    given = {name: value for name, value in row.spec.options.items() if name not in ("host", "port", "api_key")}
-    own = row.spec.options.get("api_key")
+    given = {name: value for name, value in row.spec.options.items() if name not in ("host", "port", *SECRETS)}
+    own, token = (row.spec.options.get(name) for name in ("api_key", "hf_token"))
     alias = [] if given.get("alias") else ["--alias", row.name]
     command = [executable, *settings.args, *argv(given, row.spec.extra_args), *alias]
     keys = f"{key},{own}" if own else key
     tags = {"PADDOCK_INSTANCE": row.id, "PADDOCK_OWNER": me(), "LLAMA_API_KEY": keys}
+    if token:
+        tags["HF_TOKEN"] = str(token)
     return Plan(
         command=[*command, "--host", settings.host, "--port", str(port)],
         environment=environment(settings.environment, row.spec.environment, tags),
