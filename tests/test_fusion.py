@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from paddock.contracts.fusion import DEFAULT_ALPHA, average, depth, fuse, highest, reciprocal_rank, relative
 from paddock.contracts.providers import Hit
+from paddock.contracts.providers.fusion import DEFAULT_ALPHA, average, depth, fuse, highest, reciprocal_rank, relative
 from paddock.errors import ValidationFailed
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ FLOORS = (
     ("access",),
     ("storage",),
     ("logs", "meter"),
-    ("outgoing", "outgoing_http", "outgoing_ws"),
+    ("outgoing",),
     ("builtin",),
     ("openapi",),
     ("plugins",),
@@ -59,6 +60,14 @@ def floor_of(module: str) -> int | None:
     return next(number for number, names in enumerate(FLOORS) if parts[1] in names)
 
 
+def module_of(path: Path) -> str:
+    """The name under which a file is imported."""
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = frozenset(map(module_of, ROOT.rglob("*.py")))
+
+
 def imports_of(path: Path) -> list[str]:
     """Every paddock module that a file imports, also inside functions, except for types only."""
     found = []
@@ -71,10 +80,9 @@ def imports_of(path: Path) -> list[str]:
         if id(node) in skipped:
             continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "paddock":
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "paddock" else [node.module]
-            )
-            found += names
+            found += [
+                module if (module := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
+            ]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.startswith("paddock.")]
     return found
@@ -91,6 +99,14 @@ def test_a_file_imports_downward_only(path: Path) -> None:
         return
     upward = [name for name in imports_of(path) if (floor := floor_of(name)) is not None and floor > own]
     assert upward == []
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = {module_of(path): imports_of(path) for path in ROOT.rglob("*.py")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddock.builtin.hashing import HashingConfig, HashingEmbedder
-from paddock.contracts.fusion import DEFAULT_ALPHA
 from paddock.contracts.providers import Query, StoredChunk, StoredFile, VectorStore
+from paddock.contracts.providers.fusion import DEFAULT_ALPHA
 from paddock.testing.retrieval import StoreTools
 
 K = 10

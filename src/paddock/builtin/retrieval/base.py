@@ -17,8 +17,8 @@ from msgspec import Meta
 from paddock.builtin.retrieval.expansion import expansions
 from paddock.builtin.retrieval.rerank import reranked
 from paddock.contracts.base import Json
-from paddock.contracts.fusion import average, depth
 from paddock.contracts.providers import Filters, Hit, Metric, Query, RetrievalStrategy, RetrievalTools, Retrieved
+from paddock.contracts.providers.fusion import average, depth
 from paddock.errors import FieldError, ValidationFailed
 
 DEFAULT_K = 10

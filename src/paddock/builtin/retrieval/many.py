@@ -13,8 +13,8 @@ from paddock.builtin.retrieval.base import Ask, BaseStrategy, CommonConfig, Coun
 from paddock.builtin.retrieval.expansion import expansions
 from paddock.builtin.retrieval.single import SimilarityConfig, nearest
 from paddock.contracts.base import Json
-from paddock.contracts.fusion import average, depth, highest, reciprocal_rank, relative
 from paddock.contracts.providers import Hit, RetrievalTools, TypeName
+from paddock.contracts.providers.fusion import average, depth, highest, reciprocal_rank, relative
 from paddock.errors import FieldError, ValidationFailed
 
 Weight = Annotated[float, Meta(ge=0, le=1e6)]

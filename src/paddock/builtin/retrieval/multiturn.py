@@ -16,8 +16,8 @@ from paddock.builtin.retrieval.base import Ask, BaseStrategy, CommonConfig, Coun
 from paddock.builtin.retrieval.expansion import ask_lines
 from paddock.builtin.retrieval.ordered import CrossEncoderConfig, RerankedConfig, ordered_by_model, weighed
 from paddock.contracts.base import Json
-from paddock.contracts.fusion import highest
 from paddock.contracts.providers import Hit, RetrievalTools, TypeName, Vectors
+from paddock.contracts.providers.fusion import highest
 from paddock.errors import FieldError, ValidationFailed
 
 _JOINED = re.compile(r"\b(?:and|also|additionally|furthermore|moreover)\b", re.IGNORECASE)

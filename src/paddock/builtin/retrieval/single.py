@@ -12,8 +12,8 @@ from paddock.builtin.hashing import HashingConfig, HashingEmbedder
 from paddock.builtin.retrieval.base import Ask, BaseStrategy, Count, MetricName, Share, TopConfig, gathered, metric_of
 from paddock.builtin.retrieval.filters import both, matches
 from paddock.contracts.base import Json
-from paddock.contracts.fusion import DEFAULT_ALPHA, depth, fuse
 from paddock.contracts.providers import Hit, Metric, RetrievalTools, TypeName, Vectors
+from paddock.contracts.providers.fusion import DEFAULT_ALPHA, depth, fuse
 
 
 class SimilarityConfig(TopConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +70,7 @@ class BM25Retriever(BaseStrategy):
 
 
 class HybridRetriever(BaseStrategy):
-    """Vectors and words together, see `paddock.contracts.fusion.fuse`."""
+    """Vectors and words together, see `paddock.contracts.providers.fusion.fuse`."""
 
     types = (TypeName("HybridRetriever", HybridConfig), TypeName("hybrid", HybridConfig))
     has_alpha = True

@@ -33,12 +33,12 @@ from paddock.contracts.providers.documents import (
     Table,
 )
 from paddock.contracts.providers.embedding import Embedder, Reranker, TextKind
+from paddock.contracts.providers.hits import Hit
 from paddock.contracts.providers.outgoing import Environment, Host, HttpClient, HttpReply, HttpSocket, Records
 from paddock.contracts.providers.retrieval import Query, RetrievalStrategy, RetrievalTools, Retrieved
 from paddock.contracts.providers.serving import GatewayCall, InstanceCounts, ModelServer, Operation
 from paddock.contracts.providers.store import (
     Filters,
-    Hit,
     Metric,
     StoredChunk,
     StoredDocument,

@@ -10,7 +10,8 @@ import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers.base import Provider
-from paddock.contracts.providers.store import Filters, Hit, Metric, VectorStore
+from paddock.contracts.providers.hits import Hit
+from paddock.contracts.providers.store import Filters, Metric, VectorStore
 from paddock.contracts.providers.vectors import Vectors
 
 

@@ -12,6 +12,8 @@ import msgspec
 
 from paddock.contracts.base import Json
 from paddock.contracts.providers.base import Provider
+from paddock.contracts.providers.fusion import depth, fuse
+from paddock.contracts.providers.hits import Hit
 from paddock.contracts.providers.vectors import Vectors
 
 Metric = Literal["cosine", "l2", "l1", "dot"]
@@ -39,16 +41,6 @@ class StoredChunk(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     page: int | None = None
     metadata: dict[str, Json] = {}
-
-
-class Hit(msgspec.Struct, kw_only=True):
-    """A chunk found; `metadata` holds filename, dataset, page and chunk_index besides the chunk's own."""
-
-    chunk_id: str
-    document_id: str  # the file's sha256
-    content: str
-    score: float
-    metadata: dict[str, Json]
 
 
 class StoredDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,10 +101,8 @@ class VectorStore(ABC):
     ) -> list[Hit]:
         """Both fused; alpha is the weight of the vectors (1: vectors only, 0: BM25 only). Score over its maximum possible.
 
-        Both searches run at once, and fetch as many more than k as `paddock.contracts.fusion.depth` says.
+        Both searches run at once, and fetch as many more than k as `paddock.contracts.providers.fusion.depth` says.
         """
-        from paddock.contracts.fusion import depth, fuse  # noqa: PLC0415  fusion knows Hit from here
-
         near, said = await asyncio.gather(
             self.search_vectors(vector, depth(k), filters), self.search_text(query, depth(k), filters)
         )

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from paddock.errors import PaddockError, ProviderUnavailable, UpstreamTimeout
-from paddock.outgoing import Origin, Resolve, refusal
+from paddock.outgoing.rule import Origin, Resolve, refusal
 
 # Below the five seconds after which common servers (uvicorn, llama-server) drop an idle connection themselves.
 KEEP_ALIVE = 4

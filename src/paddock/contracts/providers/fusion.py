@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from paddock.contracts.providers.store import Hit
+from paddock.contracts.providers.hits import Hit
 from paddock.errors import FieldError, ValidationFailed
 
 __all__ = [

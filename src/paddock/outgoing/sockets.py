@@ -10,8 +10,8 @@ import aiohttp
 from yarl import URL
 
 from paddock.errors import ProviderUnavailable, UpstreamError
-from paddock.outgoing import Origin
-from paddock.outgoing_http import Pool, translated
+from paddock.outgoing.http import Pool, translated
+from paddock.outgoing.rule import Origin
 
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes; an upstream that sends more is closed with 1009
 CLOSE_PATIENCE = 2.0  # seconds that an upstream has to answer a close

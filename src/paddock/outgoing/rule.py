@@ -1,30 +1,21 @@
-"""The core's client of upstreams, and the rule about which addresses it may reach.
+"""The rule about which addresses the core's client may reach.
 
 Public addresses may be reached by everybody. A loopback or private one only when its ``host:port`` stands in the setting
 ``outgoing.allow``. Link-local, multicast, reserved and cloud-metadata addresses are never reached. The rule is applied
 twice: to the text of an address when a project is saved (`check_url`), and to every address that a name resolves to when
 a connection is made, so that a name can't change its meaning in between.
-
-aiohttp is imported with the first request.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
 import msgspec
 
-from paddock.contracts.providers import HttpReply, HttpSocket
-from paddock.errors import FieldError, ProviderUnavailable, ValidationFailed
-
-if TYPE_CHECKING:
-    from paddock.outgoing_http import Pool
-
-__all__ = ["Origin", "OutgoingClient", "check_url", "host_port"]
+from paddock.errors import FieldError, ValidationFailed
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Verdict = Literal["public", "private", "never"]
@@ -40,7 +31,6 @@ _ALLOWED = re.compile(
     r"(?P<host>\[[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})", re.ASCII
 )
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_CACHED = 512  # checked addresses kept; a server talks to few
 
 
 def _networks(*names: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -184,109 +174,3 @@ def check_url(url: str, allow: Sequence[str], field: str = "base_url") -> None:
     checked when the connection is made.
     """
     check_origin(parse_url(url, field), parse_allow(allow), field)
-
-
-class OutgoingClient:
-    """The HttpClient of the core: pooled connections, no redirects, cookies or proxies, bodies as they come.
-
-    `allow` lists ``host:port`` that may be loopback or private. Times are in seconds; `timeout` (whole exchange) and
-    `first_byte_timeout` hold for requests that name none. `resolve` stands in for the system's name service. Must be used
-    in one event loop and closed in it.
-    """
-
-    def __init__(
-        self,
-        allow: Sequence[str] = (),
-        *,
-        connect_timeout: float = 10,
-        first_byte_timeout: float = 300,
-        timeout: float = 3600,
-        resolve: Resolve | None = None,
-    ) -> None:
-        self.allowed = parse_allow(allow)
-        self.connect_timeout = connect_timeout
-        self.first_byte_timeout = first_byte_timeout
-        self.timeout = timeout
-        self._resolve = resolve
-        self._origins: dict[str, Origin] = {}
-        self._children: dict[str, Origin] = {}
-        self._pool: Pool | None = None
-        self._closed = False
-
-    def check(self, url: str, field: str = "base_url") -> Origin:
-        """`check_url` with this client's allow list; returns where the URL leads."""
-        origin = self._origins.get(url)
-        if origin is None:
-            origin = parse_url(url, field)
-            check_origin(origin, self.allowed, field)
-            if len(self._origins) >= _CACHED:
-                self._origins.clear()
-            self._origins[url] = origin
-        return origin
-
-    def _own(self, url: str) -> Origin:
-        """Where an address of paddock's own leads: a child process, which listens on the loopback. Raises ValueError."""
-        origin = self._children.get(url)
-        if origin is None:
-            origin = parse_url(url)
-            if origin.address is None or not ipaddress.ip_address(origin.address).is_loopback:
-                raise ValueError(f"{origin.key} is no literal loopback address: only those can be trusted")
-            if len(self._children) >= _CACHED:
-                self._children.clear()
-            self._children[url] = origin
-        return origin
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | AsyncIterator[bytes] | None = None,
-        timeout: float | None = None,
-        first_byte_timeout: float | None = None,
-        trusted: bool = False,
-    ) -> AbstractAsyncContextManager[HttpReply]:
-        """See `HttpClient.send`. The headers of the reply are found in any case.
-
-        ``Accept-Encoding: identity`` is sent unless `headers` name another, because bodies are never decompressed.
-        """
-        origin = self._own(url) if trusted else self.check(url)
-        first_byte = self.first_byte_timeout if first_byte_timeout is None else first_byte_timeout
-        total = self.timeout if timeout is None else timeout
-        pool = self._open_pool()
-        from paddock.outgoing_http import Exchange, Request  # noqa: PLC0415  aiohttp is heavy: on first use
-
-        return Exchange(pool, Request(method, url, origin, headers, body, total, min(first_byte, total)))
-
-    def websocket(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        protocols: Sequence[str] = (),
-        trusted: bool = False,
-    ) -> AbstractAsyncContextManager[HttpSocket]:
-        """See `HttpClient.websocket`."""
-        origin = self._own(url) if trusted else self.check(url)
-        pool = self._open_pool()
-        from paddock.outgoing_ws import Conversation  # noqa: PLC0415  aiohttp is heavy: on first use
-
-        patience = self.first_byte_timeout
-        return Conversation(pool, url, origin, headers=headers, protocols=tuple(protocols), patience=patience)
-
-    def _open_pool(self) -> Pool:
-        if self._closed:
-            raise ProviderUnavailable("the server is shutting down")
-        if self._pool is None:
-            from paddock.outgoing_http import Pool  # noqa: PLC0415  aiohttp is heavy: on first use
-
-            self._pool = Pool(self.allowed, self.connect_timeout, self._resolve)
-        return self._pool
-
-    async def close(self) -> None:
-        """Close all connections, those in use too. Idempotent."""
-        self._closed = True
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
