@@ -1,5 +1,6 @@
 """Classifiers and recognisers, directly and through a server."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Entity
 from paddock.errors import BadRequest, ModelNotFound, TooLarge
+from paddock.testing.hub_cache import cache_model
 from paddock.testing.server import RunningServer, running_server
 
 MOODS = ("neutral", "glad", "thirsty")
@@ -211,16 +213,60 @@ async def test_health_tells_what_is_loaded_and_unloading_frees_it(server: Runnin
     assert (await server.ask("GET", "/health")).json()["loaded_models"] == []
 
 
+@pytest.mark.parametrize("model", ["org/mood", "onnx/org/mood", "org/kept", "core/hashing"])
+async def test_unloading_a_model_that_is_known_and_not_loaded_frees_nothing(
+    server: RunningServer, tmp_path: Path, model: str
+) -> None:
+    cache_model(tmp_path / "hub", "org/kept", {"README.md": b"nothing that can be run"})
+    reply = await server.ask("POST", "/v1/models/unload", {"model": model})
+    assert (reply.status, reply.json()) == (200, {"unloaded": 0, "models": []}), reply.body
+
+
+@pytest.mark.parametrize("model", ["org/moods", "onnx/org/moods", "core/moods", "mod", "../org/mood"])
+async def test_unloading_a_model_that_nothing_knows_is_not_found_with_near_names(
+    server: RunningServer, model: str
+) -> None:
+    reply = await server.ask("POST", "/v1/models/unload", {"model": model})
+    assert (reply.status, "org/mood" in reply.json()["detail"]) == (404, True), reply.body
+
+
+async def test_a_model_that_was_deleted_while_it_is_loaded_can_be_unloaded(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    await server.ask("POST", "/v1/classify", {"model": "org/mood", "texts": ["milk"]})
+    shutil.rmtree(HubCache(tmp_path / "hub").folder("org/mood"))
+    reply = await server.ask("POST", "/v1/models/unload", {"model": "onnx/org/mood"})
+    assert reply.json() == {"unloaded": 1, "models": ["org/mood"]}
+
+
+async def test_a_model_that_is_deleted_leaves_memory_too(server: RunningServer) -> None:
+    await server.ask("POST", "/v1/classify", {"model": "org/mood", "texts": ["milk"]})
+    assert (await server.ask("DELETE", "/v1/models/org/mood")).status == 200
+    assert (await server.ask("GET", "/health")).json()["loaded_models"] == []
+
+
+async def test_an_alias_of_the_settings_leads_to_a_classifier(tmp_path: Path, residency: Residency) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "models": {"cache_dir": str(tmp_path / "hub")},
+        "gateway": {"aliases": {"feelings": "onnx/org/mood"}},
+    }
+    async with running_server(tmp_path / "data", settings=settings) as server:
+        reply = await server.ask("POST", "/v1/classify", {"model": "feelings", "texts": ["milk"]})
+        assert (reply.status, reply.json()["model"]) == (200, "feelings"), reply.body
+
+
 async def test_a_key_for_some_models_classifies_with_those_only(tmp_path: Path, residency: Residency) -> None:
     settings: dict[str, dict[str, Any]] = {
         "models": {"cache_dir": str(tmp_path / "hub")},
         "auth": {"management_keys": ["manage"]},
     }
     async with running_server(tmp_path / "data", settings=settings) as server:
-        body: Json = {"name": "some", "kind": "inference", "scopes": {"models": ["org/mood"]}}
+        body: Json = {"name": "some", "kind": "inference", "scopes": {"models": ["org/mood", "onnx/org/names"]}}
         made = await server.ask("POST", "/api/v1/auth/keys", body, headers={"Authorization": "Bearer manage"})
         key = {"Authorization": f"Bearer {made.json()['key']}"}
         for model, status in (("org/mood", 200), ("org/topics", 404)):
             reply = await server.ask("POST", "/v1/classify", {"model": model, "texts": ["a"]}, headers=key)
             assert reply.status == status, reply.body
+        reply = await server.ask("POST", "/v1/ner", {"model": "org/names", "texts": ["a"]}, headers=key)
+        assert reply.status == 200, reply.body
         assert (await server.ask("POST", "/v1/models/unload", headers=key)).status == 403

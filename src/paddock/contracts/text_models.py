@@ -93,6 +93,7 @@ def text_entities(ctx: Context, data: EntityRequest) -> Awaitable[EntityReply]:
     """Find persons, places and other names in texts; offsets are in characters."""
 
 
-@endpoint("POST", "/v1/models/unload", access="manage", tags=("models",), raises=(BadRequest,))
+@endpoint("POST", "/v1/models/unload", access="manage", tags=("models",), raises=(BadRequest, ModelNotFound))
 def models_unload(ctx: Context, data: UnloadRequest) -> Awaitable[UnloadReply]:
-    """Free the memory of models that this process has loaded. They load again when they are asked for. Idempotent."""
+    """Free the memory of models that this process has loaded. They load again when they are asked for. Idempotent: a model
+    that is known and not loaded is no error."""

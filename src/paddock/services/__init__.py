@@ -127,7 +127,7 @@ class Services:
             self.uploaded,
             Vision(self.core, self.pages, self.uploaded),
             EventService(self.events, self.files),
-            TextModels(self.core),
+            TextModels(self.core, self.gateway),
             self.gateway,
             MetricsService(self.core, self.gateway),
             self.keys,

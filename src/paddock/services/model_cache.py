@@ -130,6 +130,9 @@ class ModelCache:
     @hookimpl
     async def model_delete(self, ctx: Context, params: CachedModelPath) -> ModelDeleted:
         freed = await self._source(params.provider).delete(params.model_id)
+        if params.provider == "universal":
+            for server in self._core.plugins.model_servers.all():
+                await server.unload(params.model_id)
         self._events.record("", "", "model_delete", model=params.model_id, provider=params.provider, bytes=freed.size)
         return ModelDeleted(
             model_name=params.model_id,

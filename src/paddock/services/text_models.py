@@ -19,6 +19,8 @@ from paddock.contracts.text_models import (
 )
 from paddock.errors import ModelNotFound, ProviderUnavailable
 from paddock.services.core import Core
+from paddock.services.gateway import GatewayService
+from paddock.services.gateway.directory import may_use
 
 P = TypeVar("P", bound=Provider)
 T = TypeVar("T")
@@ -27,15 +29,16 @@ T = TypeVar("T")
 class TextModels:
     """Implements contracts/text_models.py."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, gateway: GatewayService) -> None:
         self._core = core
+        self._gateway = gateway
 
     @hookimpl
     async def text_classify(self, ctx: Context, data: ClassifyRequest) -> ClassifyReply:
         def ask(provider: TextClassifier, model: str) -> Awaitable[list[ClassifyItem]]:
             return _classified(provider, model, data)
 
-        items = await first(self._core.plugins.text_classifiers.all(), data.model, ctx.caller, ask)
+        items = await self._first(self._core.plugins.text_classifiers.all(), data.model, ctx.caller, ask)
         return ClassifyReply(data=items, total_count=len(items), model=data.model)
 
     @hookimpl
@@ -43,40 +46,42 @@ class TextModels:
         def ask(provider: EntityRecogniser, model: str) -> Awaitable[list[EntityItem]]:
             return _entities(provider, model, data)
 
-        items = await first(self._core.plugins.entity_recognisers.all(), data.model, ctx.caller, ask)
+        items = await self._first(self._core.plugins.entity_recognisers.all(), data.model, ctx.caller, ask)
         return EntityReply(data=items, total_count=len(items), model=data.model)
 
     @hookimpl
     async def models_unload(self, ctx: Context, data: UnloadRequest) -> UnloadReply:
-        gone: list[str] = []
-        for server in self._core.plugins.model_servers.all():
-            if data.model is None:
-                gone += await server.unload(None)
-            else:
-                prefix, _, rest = data.model.partition("/")
-                gone += await server.unload(rest if prefix == server.name else data.model)
+        if data.model is None:
+            gone = [name for server in self._core.plugins.model_servers.all() for name in await server.unload(None)]
+        else:
+            route = await self._gateway.directory.known(data.model, ctx.caller)
+            gone = await route.server.unload(route.model) if route is not None else []
         return UnloadReply(unloaded=len(gone), models=gone)
 
+    async def _first(
+        self, providers: Sequence[P], asked: str, caller: Caller, ask: Callable[[P, str], Awaitable[T]]
+    ) -> T:
+        """What the first provider that has the model answers; ``provider/model`` names one, an alias of the settings leads on.
 
-async def first(providers: Sequence[P], name: str, caller: Caller, ask: Callable[[P, str], Awaitable[T]]) -> T:
-    """What the first provider that has the model answers; ``provider/model`` names one.
-
-    Raises ModelNotFound, also for a model that the caller's key is not for; ProviderUnavailable without any provider.
-    """
-    if not providers:
-        raise ProviderUnavailable("no plugin runs such models: pip install paddock-onnx")
-    if not caller.may_use(name):
-        raise ModelNotFound(f"there is no model {name[:100]!r}; GET /v1/models lists what there is")
-    prefix, _, rest = name.partition("/")
-    named = [(provider, rest) for provider in providers if rest and provider.name == prefix]
-    missing: ModelNotFound | None = None
-    for provider, model in named or [(provider, name) for provider in providers]:
-        try:
-            return await ask(provider, model)
-        except ModelNotFound as error:
-            missing = missing or error
-    assert missing is not None
-    raise missing
+        Raises ModelNotFound, also for a model that the caller's key is not for; ProviderUnavailable without any provider.
+        """
+        if not providers:
+            raise ProviderUnavailable("no plugin runs such models: pip install paddock-onnx")
+        name = self._gateway.directory.aliases.get(asked, asked)
+        prefix, _, rest = name.partition("/")
+        named = [(provider, rest) for provider in providers if rest and provider.name == prefix]
+        missing: ModelNotFound | None = None
+        allowed = [
+            (provider, model)
+            for provider, model in named or [(provider, name) for provider in providers]
+            if may_use(caller, asked, f"{provider.name}/{model}")
+        ]
+        for provider, model in allowed:
+            try:
+                return await ask(provider, model)
+            except ModelNotFound as error:
+                missing = missing or error
+        raise missing or ModelNotFound(f"there is no model {asked[:100]!r}; GET /v1/models lists what there is")
 
 
 async def _classified(provider: TextClassifier, model: str, data: ClassifyRequest) -> list[ClassifyItem]:

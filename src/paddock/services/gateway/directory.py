@@ -85,6 +85,24 @@ class Directory:
             raise ModelNotFound(self._unknown(asked, caller))
         return route
 
+    async def known(self, asked: str, caller: Caller) -> Route | None:
+        """Where the name of a model leads that is there; None for one in the cache that no server answers with. Unlike `find`
+        it does not trust ``provider/model``: raises ModelNotFound when that provider lists no such model either."""
+        await self.catalogue.fresh(missed=True)
+        name = self.aliases.get(asked, asked)
+        route = self._named(name) or self._listed(name, asked, caller)
+        if route is not None and self._has(route):
+            return route
+        if not self._unserved(name.removeprefix(f"{route.server.name}/") if route else name, asked, caller):
+            raise ModelNotFound(self._unknown(asked, caller))
+        return None
+
+    def _has(self, route: Route) -> bool:
+        """Whether a server knows the model that a name leads to, as far as it can be asked."""
+        listed = (one for one in self.catalogue.listings if one.name == route.server.name)
+        known = any(route.model in one.names or one.error is not None for one in listed)
+        return known or route.model in route.server.loaded()
+
     def _named(self, name: str) -> Route | None:
         """A name that says itself where it leads."""
         for server in self._claiming:
