@@ -94,6 +94,18 @@ async def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     assert any(item.ids[0] == 2 for batch in run.batches[:3] for item in batch)
 
 
+async def test_a_question_does_not_wait_for_every_load_of_documents_nor_they_for_every_question() -> None:
+    run = Recorder(held=True)
+    batcher = Batcher(run, 100)
+    loads = [asyncio.ensure_future(batcher.submit(texts(*[50] * 20, mark=1))) for _ in range(20)]
+    await begun(run)
+    questions = [asyncio.ensure_future(batcher.submit(texts(30 * step, mark=2))) for step in (1, 2, 3)]
+    await asyncio.sleep(0)
+    run.go.set()
+    await asyncio.gather(*questions, *loads)
+    assert [batch[0].ids[0] for batch in run.batches[1:7]] == [2, 1, 2, 1, 2, 1]
+
+
 async def test_what_was_cancelled_is_not_run() -> None:
     run = Recorder(held=True)
     batcher = Batcher(run, 100)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import pytest_asyncio
-from onnx_kit import FAMILIES, SENTENCE, WIDTH, imported, overlap_reranker, put, reference, weights_of
+from onnx_kit import FAMILIES, SENTENCE, WIDTH, imported, overlap_reranker, put, reference, tokenizer_of, weights_of
 from paddock_onnx.embedder import OnnxEmbedder
 from paddock_onnx.residency import Residency
 from paddock_onnx.server import OnnxServer
@@ -55,8 +55,6 @@ async def vectors(server: OnnxServer, **body: Json) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_texts_become_the_mean_of_their_tokens(tmp_path: Path, server: OnnxServer, family: str) -> None:
     put(tmp_path / "hub", MODEL, family, files=SENTENCE)
-    from onnx_kit import tokenizer_of
-
     tokenizer = tokenizer_of(family)
     found = await vectors(server, input=TEXTS)
     for text, vector in zip(TEXTS, found, strict=True):
@@ -77,8 +75,6 @@ async def test_texts_become_the_mean_of_their_tokens(tmp_path: Path, server: Onn
 async def test_the_pooling_is_that_of_the_models_own_files(
     tmp_path: Path, server: OnnxServer, config: dict[str, Json], pooled: Any
 ) -> None:
-    from onnx_kit import tokenizer_of
-
     put(tmp_path / "hub", MODEL, files={**SENTENCE, "1_Pooling/config.json": config})
     found = await vectors(server, input=TEXTS)
     for text, vector in zip(TEXTS, found, strict=True):
@@ -138,8 +134,6 @@ async def test_prompts_are_those_of_the_models_own_files(tmp_path: Path, server:
 
 
 async def test_a_prompts_tokens_do_not_count_where_the_model_says_so(tmp_path: Path, server: OnnxServer) -> None:
-    from onnx_kit import tokenizer_of
-
     pooling: Json = {"pooling_mode_mean_tokens": True, "include_prompt": False}
     files = {**SENTENCE, "config_sentence_transformers.json": PROMPTS, "1_Pooling/config.json": pooling}
     put(tmp_path / "hub", MODEL, files=files)
@@ -159,6 +153,31 @@ async def test_a_long_text_is_cut_at_the_window_or_refused_if_asked(tmp_path: Pa
             await vectors(server, input=long, truncate=refused)
     with pytest.raises(ValidationFailed, match="END"):
         await vectors(server, input=long, truncate="START")
+
+
+@pytest.mark.parametrize(
+    "text", ["cow ship " * 1000, "cow" * 3000, "a " * 4000 + "ship", "cow\n" + " " * 5000 + "ship milk"]
+)
+async def test_a_text_far_beyond_the_window_counts_as_its_beginning_does(
+    tmp_path: Path, server: OnnxServer, text: str
+) -> None:
+    put(tmp_path / "hub", MODEL, files={**SENTENCE, "sentence_bert_config.json": {"max_seq_length": 16}})
+    whole = tokenizer_of("bert").encode(text, add_special_tokens=False).tokens[:14]
+    same = " ".join(whole).replace(" ##", "")
+    assert np.allclose(await vectors(server, input=text), await vectors(server, input=same), atol=1e-6)
+
+
+async def test_texts_of_a_large_request_stay_in_their_order(tmp_path: Path, server: OnnxServer) -> None:
+    put(tmp_path / "hub", MODEL, files=SENTENCE)
+    texts = [
+        f"{word} " * (9000 // len(word + " "))
+        for word in ("cow", "ship", "milk", "water", "harbour", "drink", "a", "b", "c", "d")
+    ]
+    together = await vectors(server, input=texts)
+    for text, vector in zip(texts, together, strict=True):
+        assert np.allclose((await vectors(server, input=text))[0], vector, atol=1e-5)
+    with pytest.raises(BadRequest, match="text 9 has"):
+        await vectors(server, input=[*["cow" + " " * 9000] * 9, "cow " * 2400], truncate=False)
 
 
 async def test_too_much_is_refused_by_the_settings_name(tmp_path: Path, server: OnnxServer) -> None:

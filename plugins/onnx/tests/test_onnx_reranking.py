@@ -100,6 +100,20 @@ async def test_documents_may_be_objects(server: OnnxServer) -> None:
     assert reply["data"][0]["document"] == "title: cow\nbody: drink water"
 
 
+async def test_of_each_document_as_many_tokens_count_as_are_asked_for(server: OnnxServer) -> None:
+    given: Json = ["ship ship cow water drink", "cow"]
+    assert [one["index"] for one in (await ask(server, documents=given))["results"]] == [0, 1]
+    reply = await ask(server, documents=given, max_tokens_per_doc=2)
+    assert [one["index"] for one in reply["results"]] == [1, 0]
+    assert reply["results"][1]["relevance_score"] == pytest.approx(sigmoid(-1.5))
+
+
+async def test_what_is_no_text_in_a_document_is_read_as_json(server: OnnxServer) -> None:
+    given: Json = [{"title": "cow", "tags": ["milk", None], "year": 5}]
+    reply = await ask(server, documents=given, rank_fields=["title", "tags", "year"])
+    assert reply["data"][0]["document"] == 'title: cow\ntags: ["milk",null]\nyear: 5'
+
+
 async def test_no_documents_give_an_empty_list(server: OnnxServer) -> None:
     reply = await ask(server, documents=[])
     assert reply["results"] == reply["data"] == []
@@ -109,7 +123,8 @@ async def test_no_documents_give_an_empty_list(server: OnnxServer) -> None:
     "body",
     [
         {"documents": [{"id": 5}]}, {"documents": "cow"}, {"documents": [1]}, {"query": None}, {"top_n": 0}, {"top_n": "x"},
-        {"top_n": 1, "top_k": 2}, {"api_key": "x"}, {"max_chunks_per_doc": 2}, {"truncate": "START"},
+        {"top_n": 1, "top_k": 2}, {"api_key": "x"}, {"documents": [{"text": "a"}], "rank_fields": ["titel"]},
+        {"max_chunks_per_doc": 2}, {"truncate": "START"},
     ],
     ids=str,
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """Texts of all requests under way to one model, in full batches of similar length; requests take turns.
 
-Each batch is led by the next request in turn with its longest text, and filled with the longest shorter ones of everybody: a
-small request waits for at most one batch of each other, and little is padded. What belongs to a request that was cancelled
-is left out.
+Each batch is led by the next request in turn with its longest text, and filled with the longest shorter ones of everybody, so
+that little is padded. Every second turn is for the requests that one batch could hold, while there are any: a question does
+not wait for thirty loads of documents, nor those for ever for questions. What belongs to a request that was cancelled is left
+out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -36,6 +38,7 @@ class _Job(Generic[R]):
     def __init__(self, items: Sequence[Tokens]) -> None:
         self.items = items
         self.waiting = sorted(range(len(items)), key=lambda place: len(items[place].ids))
+        self.tokens = sum(len(item.ids) for item in items)
         self.results: list[Any] = [None] * len(items)
         self.missing = len(items)
         self.done: asyncio.Future[list[R]] = asyncio.get_running_loop().create_future()
@@ -66,15 +69,19 @@ class Batcher(Generic[R]):
     def __init__(self, run: Callable[[Sequence[Tokens]], Sequence[R]], batch_tokens: int) -> None:
         self._run = run
         self._batch_tokens = batch_tokens
-        self._jobs: deque[_Job[R]] = deque()
+        self._small: deque[_Job[R]] = deque()  # those that one batch could hold
+        self._large: deque[_Job[R]] = deque()
+        self._was_small = False
         self._working: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnx-run")
 
     async def submit(self, items: Sequence[Tokens]) -> list[R]:
         """One result for each text, in order. Raises what `run` raises. Cancelling leaves out what did not run yet."""
         if not items:
             return []
         job: _Job[R] = _Job(items)
-        self._jobs.append(job)
+        fits = job.tokens <= self._batch_tokens and len(items) <= ROWS
+        (self._small if fits else self._large).append(job)
         if self._working is None:
             self._working = asyncio.ensure_future(self._work())
         return await job.done
@@ -83,7 +90,8 @@ class Batcher(Generic[R]):
         try:
             while batch := self._next():
                 try:
-                    results = await asyncio.to_thread(self._run, [job.items[place] for job, place in batch])
+                    items = [job.items[place] for job, place in batch]
+                    results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
                 except Exception as error:  # noqa: BLE001  handed to those who wait for it
                     for job, _ in batch:
                         if not job.done.done():
@@ -96,17 +104,19 @@ class Batcher(Generic[R]):
 
     def _next(self) -> list[tuple[_Job[R], int]]:
         """The texts of the next batch."""
-        self._jobs = deque(job for job in self._jobs if job.waiting and not job.done.done())
-        if not self._jobs:
+        self._small, self._large = map(_left, (self._small, self._large))
+        turn = self._large if self._large and (self._was_small or not self._small) else self._small
+        if not turn:
             return []
-        lead = self._jobs[0]
-        self._jobs.rotate(-1)
+        self._was_small = turn is self._small
+        lead = turn[0]
+        turn.rotate(-1)
         first = lead.longest()
         assert first is not None
         longest = max(1, len(lead.items[first].ids))
         room = min(ROWS, max(1, self._batch_tokens // longest))
         batch = [(lead, first)]
-        willing = deque([lead, *(job for job in self._jobs if job is not lead)])
+        willing = deque([lead, *(job for job in (*self._small, *self._large) if job is not lead)])
         while willing and len(batch) < room:
             job = willing.popleft()
             place = job.longest(longest)
@@ -114,3 +124,8 @@ class Batcher(Generic[R]):
                 batch.append((job, place))
                 willing.append(job)
         return batch
+
+
+def _left(jobs: deque[_Job[R]]) -> deque[_Job[R]]:
+    """Those with texts that somebody still waits for."""
+    return deque(job for job in jobs if job.waiting and not job.done.done())

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from paddock.contracts.base import Json
+from paddock.contracts.providers import Vectors
 from paddock.errors import BadRequest, FieldError, ValidationFailed, field_error
 from paddock_onnx.embeddings import Embedded
 from paddock_onnx.reranking import Scored
@@ -65,7 +66,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`documents` are texts, or objects with a text (key ``text``, or those of `rank_fields`); `top_n` and `top_k` mean the
-    same."""
+    same; of each document the first `max_tokens_per_doc` tokens count."""
 
     model: str
     query: str
@@ -74,6 +75,7 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     top_k: Positive | None = None
     return_documents: bool = True
     rank_fields: list[str] | None = None
+    max_tokens_per_doc: Positive | None = None
     truncate: Truncate = None
     truncation: bool | None = None
     user: str | None = None
@@ -82,7 +84,10 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def texts(self) -> list[str]:
-        """The documents' texts. Raises ValidationFailed naming one without."""
+        """The documents' texts. Raises ValidationFailed naming one without, or `rank_fields` that none has."""
+        objects = [one for one in self.documents if not isinstance(one, str)]
+        if objects and self.rank_fields is not None and not any(set(self.rank_fields) & set(one) for one in objects):
+            raise ValidationFailed.of([FieldError("rank_fields", "none of the documents has any of these keys")])
         return [
             one if isinstance(one, str) else _text_of(place, one, self.rank_fields)
             for place, one in enumerate(self.documents)
@@ -118,13 +123,21 @@ def refuses(truncate: Truncate) -> bool:
 
 def embedding_reply(request: EmbeddingRequest, found: Embedded) -> bytes:
     """OpenAI's reply; base64 is of little-endian float32."""
-    rows: Sequence[Json]
-    if request.encoding_format == "base64":
-        rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in found.vectors]
-    else:
-        rows = found.vectors.tolist()
-    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
+    base64s = request.encoding_format == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": _text(row) if base64s else _numbers(row)}
+        for index, row in enumerate(found.vectors)
+    ]
     return msgspec.json.encode({"object": "list", "data": data, "model": request.model, "usage": usage(found.tokens)})
+
+
+def _text(row: Vectors) -> str:
+    return base64.b64encode(row.astype("<f4").tobytes()).decode()
+
+
+def _numbers(row: Vectors) -> msgspec.Raw:
+    """A vector's numbers as JSON; one by one, because nothing else runs while they are encoded."""
+    return msgspec.Raw(msgspec.json.encode(row.tolist()))
 
 
 def rerank_reply(request: RerankRequest, texts: Sequence[str], found: Scored) -> bytes:
@@ -155,9 +168,13 @@ def usage(tokens: int) -> dict[str, int]:
 
 def _text_of(place: int, document: Mapping[str, Json], fields: Sequence[str] | None) -> str:
     if fields:
-        return "\n".join(f"{name}: {document[name]}" for name in fields if name in document)
+        return "\n".join(f"{name}: {_shown(document[name])}" for name in fields if name in document)
     found = next((document[key] for key in TEXT_KEYS if isinstance(document.get(key), str)), None)
     if found is None:
         reason = "has no text: give it under text, or name its keys in rank_fields"
         raise ValidationFailed.of([FieldError(f"documents[{place}]", reason)])
     return str(found)
+
+
+def _shown(value: Json) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -27,8 +27,8 @@ class OnnxClassifier(TextClassifier):
         """See `TextClassifier.classify`."""
         async with self._residency.using(model) as loaded:
             loaded.must("classification")
-            items = await loaded.tokens(texts, loaded.cut(max_length))
-            return [classified(row, loaded.facts) for row in await loaded.run(items)]
+            rows = await loaded.run(await loaded.tokens(texts, loaded.cut(max_length)))
+            return await loaded.aside(lambda: [classified(row, loaded.facts) for row in rows])
 
     async def health(self) -> Health:
         """The classifiers in memory."""

@@ -6,7 +6,6 @@ reading with more text around it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -61,15 +60,18 @@ class OnnxRecogniser(EntityRecogniser):
             loaded.must("ner")
             loaded.check(texts)
             cut = loaded.cut(max_length)
-            windows = await asyncio.to_thread(_windows, loaded, texts, cut, whole=max_length is None)
-            flat = [window for found in windows for window in found]
-            rows = iter(await loaded.run([Tokens(window.ids) for window in flat]))
-            labels = loaded.facts.labels
-            found = []
-            for text, own in zip(texts, windows, strict=True):
-                tokens = joined(own, [next(rows) for _ in own], _room(loaded, cut))
-                found.append(spans(text, labelled(tokens, labels, strategy)))
-            return found
+            windows = await loaded.in_parts(
+                texts, lambda _, part: _windows(loaded, part, cut, whole=max_length is None)
+            )
+            flat = iter(await loaded.run([Tokens(window.ids) for found in windows for window in found]))
+            scores = [[next(flat) for _ in found] for found in windows]
+            room, labels = _room(loaded, cut), loaded.facts.labels
+
+            def read(at: int, part: Sequence[str]) -> list[list[Entity]]:
+                own = zip(part, windows[at:], scores[at:], strict=False)
+                return [spans(text, labelled(joined(found, rows, room), labels, strategy)) for text, found, rows in own]
+
+            return await loaded.in_parts(texts, read)
 
     async def health(self) -> Health:
         """The recognisers in memory."""

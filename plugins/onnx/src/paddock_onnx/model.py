@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
+R = TypeVar("R")
 MIB = 1024 * 1024
+PART = 50_000  # characters that one request's texts have when it is another's turn
+LETTERS = 16  # of a token: more than those of running text have
+SPARE = 64  # tokens; what a text is cut to has its last ones from elsewhere
 DOES = {
     "embedding": "makes embeddings (/v1/embeddings)",
     "rerank": "reranks (/v1/rerank)",
@@ -49,6 +55,7 @@ class Model:
         self.tokenizer = session.tokenizer
         self._settings = settings
         self._batcher: Batcher[Array] = Batcher(Runs(found.id, facts, session), settings.batch_tokens)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="onnx-texts")  # the server's own are for short work
 
     @classmethod
     def load(cls, found: CachedGraph, settings: OnnxSettings) -> Model:
@@ -72,11 +79,22 @@ class Model:
         """Texts as tokens, each behind the prompt. Raises TooLarge naming the limit, BadRequest for one too long to read when
         `cut` refuses."""
         self.check(texts)
-        encodings = await self.encodings(texts, cut, prompt)
-        skip = 0
-        if prompt and not self.facts.pool_prompt:
-            skip = len(self.tokenizer.encode(prompt).ids) - 1
-        return [Tokens(one.ids, _kinds(one), skip) for one in encodings]
+        return await self.in_parts(texts, lambda at, part: self._tokens(part, cut, prompt, at))
+
+    async def aside(self, work: Callable[[], R]) -> R:
+        """What blocks or computes, in a thread of the model."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def in_parts(self, texts: Sequence[str], work: Callable[[int, Sequence[str]], Sequence[R]]) -> list[R]:
+        """`work` on some of the texts after others (and the place of the first), aside: other requests get their turn in
+        between. One result for each text."""
+        found: list[R] = []
+        while (at := len(found)) < len(texts):
+            end, size = at + 1, len(texts[at])
+            while end < len(texts) and (size := size + len(texts[end])) <= PART:
+                end += 1
+            found += await self.aside(partial(work, at, texts[at:end]))
+        return found
 
     def check(self, texts: Sequence[str]) -> None:
         """Raise TooLarge when one request has too many texts, or one of them too many characters."""
@@ -89,47 +107,62 @@ class Model:
                 f"a text of {longest} characters; the setting onnx.max_text_chars allows {settings.max_text_chars}"
             )
 
-    async def encodings(self, texts: Sequence[str], cut: Cut, prompt: str = "") -> list[Encoding]:
-        """Texts with offsets, special tokens included."""
-        if self.facts.lower:
-            texts = [text.lower() for text in texts]
-        return await asyncio.to_thread(self._encode, [prompt + text for text in texts], cut)
-
-    def _encode(self, texts: Sequence[str], cut: Cut) -> list[Encoding]:
+    def _tokens(self, texts: Sequence[str], cut: Cut, prompt: str, at: int) -> list[Tokens]:
         tokenizer = self.tokenizer
         room = max(0, cut.length - tokenizer.num_special_tokens_to_add(False))
-        bare = tokenizer.encode_batch([printable(text) for text in texts], add_special_tokens=False)
-        for place, one in enumerate(bare):
+        skip = 0
+        if prompt and not self.facts.pool_prompt:
+            skip = len(tokenizer.encode(prompt).ids) - 1
+        found = []
+        for place, one in enumerate(self._bare([prompt + self._cased(text) for text in texts], room, cut)):
             if len(one.ids) > room:
                 if cut.refuse:
                     raise BadRequest(
-                        f"text {place} has {len(one.ids)} tokens, {self.id} reads {room}: shorten it, or leave truncate away"
+                        f"text {at + place} has {len(one.ids)} tokens, {self.id} reads {room}: shorten it, or leave truncate away"
                     )
                 one.truncate(room)
-        return [tokenizer.post_process(one) for one in bare]
+            whole = tokenizer.post_process(one)
+            found.append(Tokens(whole.ids, _kinds(whole), skip))
+        return found
 
-    async def pairs(self, question: str, texts: Sequence[str], cut: Cut) -> list[Tokens]:
-        """Each text behind the question as one input; the longer part is cut first. Raises as `tokens`."""
+    def _cased(self, text: str) -> str:
+        return text.lower() if self.facts.lower else text
+
+    def _bare(self, texts: Sequence[str], room: int, cut: Cut) -> list[Encoding]:
+        """Texts without special tokens, or at least the first `room` of each: unless every one counts, the rest of a text that
+        is far longer is not looked at."""
+        texts = [printable(text) for text in texts]
+        heads = texts if cut.refuse else [beginning(text, (room + SPARE) * LETTERS) for text in texts]
+        found: list[Encoding] = self.tokenizer.encode_batch(heads, add_special_tokens=False)
+        for place, one in enumerate(found):
+            if len(heads[place]) < len(texts[place]) and len(one.ids) < room + SPARE:
+                found[place] = self.tokenizer.encode(texts[place], add_special_tokens=False)
+        return found
+
+    async def pairs(self, question: str, texts: Sequence[str], cut: Cut, most: int | None = None) -> list[Tokens]:
+        """Each text, of which at most `most` tokens count, behind the question as one input; the longer part is cut first.
+        Raises as `tokens`."""
         self.check([question, *texts])
-        return await asyncio.to_thread(self._pairs, question, texts, cut)
+        return await self.in_parts(texts, lambda at, part: self._pairs(question, part, cut, most, at))
 
-    def _pairs(self, question: str, texts: Sequence[str], cut: Cut) -> list[Tokens]:
+    def _pairs(self, question: str, texts: Sequence[str], cut: Cut, most: int | None, at: int) -> list[Tokens]:
         tokenizer = self.tokenizer
         room = max(2, cut.length - tokenizer.num_special_tokens_to_add(True))
-        first, *rest = tokenizer.encode_batch([printable(one) for one in (question, *texts)], add_special_tokens=False)
+        first, *rest = self._bare([question, *texts], room, cut)
+        asked: dict[int, Encoding] = {len(first.ids): first}  # the question by its length
         found = []
         for place, one in enumerate(rest):
-            left, right = shares(len(first.ids), len(one.ids), room)
-            if cut.refuse and (left, right) != (len(first.ids), len(one.ids)):
+            length = len(one.ids) if most is None else min(most, len(one.ids))
+            left, right = shares(len(first.ids), length, room)
+            if cut.refuse and (left, right) != (len(first.ids), length):
                 raise BadRequest(
-                    f"the query and document {place} have more than the {room} tokens that {self.id} reads"
+                    f"the query and document {at + place} have more than the {room} tokens that {self.id} reads"
                 )
             one.truncate(right)
-            asked = first
-            if left < len(first.ids):
-                asked = tokenizer.encode(printable(question), add_special_tokens=False)
-                asked.truncate(left)
-            pair = tokenizer.post_process(asked, one)
+            if left not in asked:
+                asked[left] = tokenizer.encode(printable(question), add_special_tokens=False)
+                asked[left].truncate(left)
+            pair = tokenizer.post_process(asked[left], one)
             found.append(Tokens(pair.ids, pair.type_ids))
         return found
 
@@ -218,6 +251,14 @@ def shares(left: int, right: int, room: int) -> tuple[int, int]:
     if right <= half:
         return room - right, right
     return room - half, half
+
+
+def beginning(text: str, most: int) -> str:
+    """The first `most` characters of a text up to a white space, or all of it where there is none to end at."""
+    if len(text) <= most:
+        return text
+    head = text[:most].rsplit(maxsplit=1)
+    return head[0] if len(head) == 2 and len(head[0]) > most // 2 else text
 
 
 def printable(text: str) -> str:

@@ -17,10 +17,12 @@ class Scored(msgspec.Struct, frozen=True):
     tokens: int
 
 
-async def score(model: Model, query: str, documents: Sequence[str], *, refuse: bool = False) -> Scored:
-    """How well each document answers. Raises BadRequest (no reranker), TooLarge."""
+async def score(
+    model: Model, query: str, documents: Sequence[str], *, refuse: bool = False, most: int | None = None
+) -> Scored:
+    """How well each document answers, by its first `most` tokens. Raises BadRequest (no reranker), TooLarge."""
     model.must("rerank")
-    items = await model.pairs(query, documents, model.cut(refuse=refuse))
+    items = await model.pairs(query, documents, model.cut(refuse=refuse), most)
     rows = await model.run(items)
     return Scored([sigmoid(float(row.reshape(-1)[0])) for row in rows], sum(len(item.ids) for item in items))
 

@@ -56,7 +56,7 @@ class OnnxServer(ModelServer):
             prompt = prompt_for(model.facts, request.kind)
             wanted = Wanted(prompt=prompt, dimension=request.dimensions, normalize=True, refuse=refuse)
             found = await embed(model, texts, wanted)
-        return await asyncio.to_thread(embedding_reply, request, found)
+            return await model.aside(lambda: embedding_reply(request, found))
 
     async def _rerank(self, call: GatewayCall) -> bytes:
         request = decoded(call.body, RerankRequest)
@@ -65,8 +65,9 @@ class OnnxServer(ModelServer):
         count = request.count
         assert count >= 0
         async with self._residency.using(call.model) as model:
-            found = await score(model, request.query, texts, refuse=refuse)
-        return rerank_reply(request, texts, found)
+            most = request.max_tokens_per_doc
+            found = await score(model, request.query, texts, refuse=refuse, most=most)
+            return await model.aside(lambda: rerank_reply(request, texts, found))
 
     async def models(self) -> list[ModelInfo]:
         """The models of the cache that can be run here, and whether they are loaded."""
