@@ -11,7 +11,7 @@ from paddock_anomaly.backends import Options, learn
 from paddock_anomaly.calibration import Calibration
 from paddock_anomaly.detector import Detector, Facts
 from paddock_anomaly.fitting import Wanted, fit
-from paddock_anomaly.forest import average_path
+from paddock_anomaly.forest import average_path, smoothed
 from paddock_anomaly.scoring import session
 
 from paddock.contracts.anomaly import Backend
@@ -161,9 +161,40 @@ def test_odd_data_fit_and_score_finitely(backend: Backend, data: list[Any]) -> N
     assert np.isfinite(detector.facts.threshold)
 
 
-@pytest.mark.parametrize("backend", BACKENDS[1:])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_two_rows_are_enough_to_find_one_far_away(backend: Backend) -> None:
-    assert scores(fitted([[1, 2], [3, 4]], backend=backend), [[100, 200]])[0] > 0.5
+    detector = fitted([[1, 2], [3, 4]], backend=backend)
+    near, far = scores(detector, [[1, 2], [100, 200]])
+    assert far > 0.5
+    assert near <= detector.facts.threshold < far
+
+
+SENSOR = [[22.1, 1024], [23.5, 1100], [21.8, 980], [24.2, 1050], [22.7, 1080], [23.1, 990]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_six_rows_are_enough_to_find_what_each_feature_has_of_strange(backend: Backend) -> None:
+    detector = fitted(list(SENSOR), backend=backend)
+    assert (scores(detector, list(SENSOR)) <= detector.facts.threshold).all()  # a tenth of six rows is none
+    strange = scores(detector, [[0.0, 1000], [100.0, 1050], [22.5, 5000], [23.0, 0]])
+    assert (strange > max(0.5, detector.facts.threshold)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_documents_temperatures_are_told_apart_by_the_models_own_threshold(backend: Backend) -> None:
+    detector = fitted(rows(TEMPERATURES), backend=backend, contamination=0.05)
+    assert set(STRANGE) <= set(np.flatnonzero(scores(detector, rows(READINGS)) > detector.facts.threshold))
+    assert (scores(detector, rows(TEMPERATURES)) > detector.facts.threshold).sum() <= 1
+
+
+def test_few_rows_are_copied_with_noise_as_wide_as_their_columns() -> None:
+    few = (np.random.default_rng(5).normal(size=(40, 3)) * [1, 7, 0] + [0, 0, 3]).astype(np.float32)
+    many = smoothed(few)
+    assert len(many) >= 256
+    assert (many[:40] == few).all()
+    assert many.std(axis=0)[:2] == pytest.approx(few.std(axis=0)[:2], rel=0.25)
+    assert (many[:, 2] == 3).all()
+    assert smoothed(many) is many
 
 
 def test_no_rows_have_no_scores() -> None:

@@ -14,7 +14,8 @@ Scores: `raw_score` is the backend's own, higher is stranger. `score` grows with
 (0, 1) such that 0.5 is where outliers begin among the training scores (Tukey's fence: a point and a half of the middle
 half's width above it), ``zscore`` counts standard deviations above the training mean, ``raw`` changes nothing. A row is an
 anomaly when its score is above the threshold: the one given, or the model's own, above which the share `contamination` of
-the training data lies.
+the training data lies (none of it when that is less than one row). An isolation_forest of fewer than 256 rows learns from
+noisy copies of them too, and finds its fence among all these.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         import numpy as np  # noqa: PLC0415  heavy: on first use
 
         low, middle, high = (float(value) for value in np.percentile(raw, [25, 50, 75]))
-        noise = _NOISE * max(1.0, abs(middle))
+        noise = _noise(middle)
         spread = high - low if high - low > noise else 0.0
         std = float(raw.std()) if float(raw.std()) > noise else 0.0
         return cls(
@@ -53,7 +53,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         return 1.0 / (1.0 + np.exp(-steps))
 
     def threshold(self, raw: Floats, how: Normalization, contamination: float) -> float:
-        """The score above which this share of the training rows lies."""
+        """The score above which this share of the training rows lies: none of them when it is less than one row."""
         import numpy as np  # noqa: PLC0415  heavy: on first use
 
+        if contamination * len(raw) < 1:
+            highest = raw.max(keepdims=True)
+            return float(self.normalized(highest + _noise(float(highest[0])), how)[0])
         return float(np.quantile(self.normalized(raw, how), 1 - contamination))
+
+
+def _noise(raw: float) -> float:
+    """By how much rounding may move such a raw score."""
+    return _NOISE * max(1.0, abs(raw))

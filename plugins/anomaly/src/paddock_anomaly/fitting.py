@@ -14,6 +14,7 @@ from paddock_anomaly.backends import SAMPLED, Options, learn
 from paddock_anomaly.calibration import NORMALIZATIONS, Calibration
 from paddock_anomaly.detector import Facts
 from paddock_anomaly.encoders import Feature
+from paddock_anomaly.forest import smoothed
 from paddock_anomaly.rows import limit_columns, limit_rows, limit_texts, lists_matrix, objects
 from paddock_anomaly.scoring import raw_scores, scaled, session
 from paddock_anomaly.settings import AnomalySettings
@@ -44,13 +45,17 @@ def fit(rows: Sequence[Row], wanted: Wanted, settings: AnomalySettings) -> tuple
     means, scales = matrix.mean(axis=0), matrix.std(axis=0)
     scales[scales <= np.abs(means) * 1e-12] = 1.0  # a constant column
     columns = scaled(matrix, means, scales)
-    sample = _sample(columns, wanted.backend, settings.max_sample)
+    used = _sample(columns, wanted.backend, settings.max_sample)
+    seen = smoothed(columns) if wanted.backend == "isolation_forest" else used
     with threadpool_limits(settings.threads):
-        learnt = learn(wanted.backend, sample, wanted.options)
-    raw = learnt.raw
+        learnt = learn(wanted.backend, seen, wanted.options)
+    raw, spread = learnt.raw, learnt.raw
     if raw is None:
-        raw = raw_scores(session(learnt.graph, settings.threads), wanted.backend, learnt.offset, columns)
-    calibration = Calibration.of(raw)
+        run = session(learnt.graph, settings.threads)
+        raw = spread = raw_scores(run, wanted.backend, learnt.offset, columns)
+        if len(seen) > len(columns):  # few scores tell little about where outliers begin
+            spread = raw_scores(run, wanted.backend, learnt.offset, seen)
+    calibration = Calibration.of(spread)
     facts = Facts(
         backend=wanted.backend,
         features=features,
@@ -63,7 +68,7 @@ def fit(rows: Sequence[Row], wanted: Wanted, settings: AnomalySettings) -> tuple
         contamination=wanted.options.contamination,
         thresholds=_thresholds(calibration, raw, wanted),
         samples_fitted=len(rows),
-        samples_used=len(sample),
+        samples_used=len(used),
     )
     return facts, learnt.graph
 
