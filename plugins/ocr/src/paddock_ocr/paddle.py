@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime
 import PIL.Image
 import rapidocr
+from rapidocr.ch_ppocr_rec.typings import TextRecOutput
 
 from paddock.contracts.providers import Line, PageText, Word
 from paddock_ocr.boxes import Box, Turn, confidence, unturned_line
@@ -23,18 +27,35 @@ MAX_SIDE = 2000  # pixels that the detector sees
 @functools.cache
 def engine(threads: int) -> Any:
     """The models, loaded once in the life of the helper; nothing is ever downloaded."""
-    models = Path(rapidocr.__file__).parent / "models"
     options: dict[str, Any] = {
         "Global.log_level": "critical",
         "Global.max_side_len": MAX_SIDE,
         "Global.text_score": SURE,
-        "Det.model_path": str(models / "PP-OCRv6_det_small.onnx"),
-        "Cls.model_path": str(models / "ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
-        "Rec.model_path": str(models / "PP-OCRv6_rec_small.onnx"),
+        "Global.return_word_box": True,
         "Rec.rec_batch_num": 1,  # a batch is padded to its longest line: slower, and more memory
-        "EngineConfig.onnxruntime.intra_op_num_threads": threads,
     }
-    return rapidocr.RapidOCR(params=options)
+    ocr = rapidocr.RapidOCR(params=options)
+    ocr.cfg._set_flag("allow_objects", True)  # noqa: SLF001  its way to take sessions of one's own
+    ocr.cfg.Det.session = _session("PP-OCRv6_det_small.onnx", threads)
+    ocr.cfg.Cls.session = _session("ch_ppocr_mobile_v2.0_cls_mobile.onnx", threads)
+    ocr.cfg.Rec.session = _session("PP-OCRv6_rec_small.onnx", 1)  # lines are read side by side
+    return ocr
+
+
+def _session(model: str, threads: int) -> onnxruntime.InferenceSession:
+    """A model of the wheel. Its threads sleep while they wait: spinning costs more than it gains on a busy machine."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # every line has a size of its own
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    path = Path(rapidocr.__file__).parent / "models" / model
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def _readers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="line")
 
 
 def read(request: Read) -> PageText:
@@ -42,7 +63,6 @@ def read(request: Read) -> PageText:
     with PIL.Image.open(request.path) as image:
         pixels = _padded(np.asarray(image.convert("RGB"))[:, :, ::-1])
     ocr = engine(request.threads)
-    ocr.return_word_box = True
     turn: Turn = 0
     found = _detect(ocr, pixels)
     if found and (side := _sideways(found)):
@@ -54,7 +74,7 @@ def read(request: Read) -> PageText:
     if not found:
         return PageText(text="", confidence=0.0, lines=[])
     height, width = pixels.shape[:2]
-    ordered = rows(_recognised(ocr, found))
+    ordered = rows(_recognised(ocr, found, request.threads))
     lines = [unturned_line(line, turn, width, height) for row in ordered for line in row]
     return PageText(text=joined(ordered), confidence=confidence(lines), lines=lines, turned=turn)
 
@@ -116,8 +136,8 @@ def _turned(pixels: Any, turn: Turn) -> Any:
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90))
 
 
-def _recognised(ocr: Any, found: _Detected) -> list[Line]:
-    read = ocr.recognize_txt(found.upright)
+def _recognised(ocr: Any, found: _Detected, threads: int) -> list[Line]:
+    read = _read_lines(ocr, found.upright, threads)
     result = ocr.build_final_output(
         found.pixels, found.detected, found.directions, read, list(found.crops), found.record
     )
@@ -131,6 +151,19 @@ def _recognised(ocr: Any, found: _Detected) -> list[Line]:
                 )
             )
     return lines
+
+
+def _read_lines(ocr: Any, crops: Sequence[Any], threads: int) -> Any:
+    """What stands in each crop. The widest are begun first, so that no thread is left with a long line at the end."""
+    order = sorted(range(len(crops)), key=lambda at: -crops[at].shape[1] / crops[at].shape[0])
+    done = _readers(threads).map(lambda at: ocr.recognize_txt([crops[at]]), order)
+    by_place = [read for _, read in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
+    return TextRecOutput(
+        list(crops),
+        tuple(read.txts[0] for read in by_place),
+        [read.scores[0] for read in by_place],
+        tuple(read.word_results[0] for read in by_place),
+    )
 
 
 def _word(text: str, score: float, corners: Any) -> Word:
