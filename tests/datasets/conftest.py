@@ -67,6 +67,7 @@ class Held:
     def __init__(self) -> None:
         self.parsed: Counter[str] = Counter()
         self.embedded: list[list[str]] = []
+        self.extracted: list[int] = []
         self.arrived = threading.Semaphore(0)
         self.hold: set[str] = set()
         self.go = threading.Event()
@@ -133,11 +134,19 @@ class BrokenExtractor(Extractor):
     """Fails on chunks that say so, and marks the others."""
 
     types = (TypeName("BrokenExtractor", NoConfig),)
+    together = 3
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
 
     def extract(self, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:
         if "broken" in chunk.text:
             raise ValueError(chunk.text)
         return {"marked": True}
+
+    def extract_several(self, chunks: Sequence[Chunk], document: Document, config: Any) -> list[dict[str, Json]]:
+        self._held.extracted.append(len(chunks))
+        return super().extract_several(chunks, document, config)
 
 
 class HeldPlugin:
@@ -156,7 +165,7 @@ class HeldPlugin:
 
     @hookimpl
     def paddock_extractors(self, env: Environment) -> Sequence[Extractor]:
-        return [BrokenExtractor()]
+        return [BrokenExtractor(self._held)]
 
 
 class Farm:

@@ -140,7 +140,9 @@ async def test_auto_chooses_among_the_parsers_of_all_plugins_and_names_the_one(m
     assert (found["a.md"]["parser"], found["b.csv"]["parser"]) == ("MarkdownParser", "CSVParser")
 
 
-async def test_an_extractor_that_fails_on_a_chunk_is_a_warning_and_the_others_keep_their_metadata(mixed: Any) -> None:
+async def test_an_extractor_that_fails_on_a_chunk_is_a_warning_and_the_others_keep_their_metadata(
+    mixed: Any, held: Any
+) -> None:
     await mixed.upload("a.txt", "A broken sentence is here. " * 8 + "A whole sentence stands there. " * 20)
     found = (await details(mixed))["a.txt"]
     assert found["status"] == "processed"
@@ -149,6 +151,7 @@ async def test_an_extractor_that_fails_on_a_chunk_is_a_warning_and_the_others_ke
     marks = [hit.metadata.get("marked") for hit in await hits(mixed, "sentence")]
     assert None in marks
     assert True in marks
+    assert held.extracted == [3, 2]
 
 
 async def test_chunks_know_where_they_come_from(mixed: Any) -> None:

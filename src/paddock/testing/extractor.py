@@ -143,6 +143,14 @@ class ExtractorSuite:
             ]
             assert [future.result() for future in futures] == alone * 10
 
+    def test_several_chunks_at_once_get_what_each_gets_alone(self, extractor: Extractor) -> None:
+        """Fails when `extract_several` loses, adds or confuses chunks, or finds something else than `extract`."""
+        for given in self.samples.values():
+            config = extractor.configure(extractor.name, given.config).config
+            chunks = [copy.deepcopy(given.chunk), Chunk(text="Nothing."), Chunk(text=""), copy.deepcopy(given.chunk)]
+            alone = [extractor.extract(chunk, given.document, config) for chunk in chunks]
+            assert extractor.extract_several(chunks, given.document, config) == alone
+
     @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
     def test_hostile_text_gives_small_clean_metadata(self, extractor: Extractor, text: str) -> None:
         """Fails for an error, for metadata that grows with the text, for lone surrogates; hangs for a bad pattern."""

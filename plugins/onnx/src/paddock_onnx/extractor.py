@@ -20,7 +20,7 @@ MODEL = "dslim/bert-base-NER"
 SPACY = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")  # LlamaFarm's names
 PATTERNS = {"email": "EMAIL", "phone": "PHONE", "url": "URL", "date": "DATE"}
 SAME = {"PER": "PERSON", "ORGANIZATION": "ORG", "GPE": "LOC", "LOCATION": "LOC"}  # one label under several names
-PATIENCE = 600.0  # seconds for one chunk, the loading of the model included
+PATIENCE = 600.0  # seconds for some chunks, the loading of the model included
 
 
 class EntityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +42,7 @@ class EntityExtractor(TextExtractor):
 
     types: ClassVar[tuple[TypeName, ...]] = (TypeName("EntityExtractor", EntityConfig),)
     limit = 8000
+    together = 64
 
     def __init__(self, residency: Residency) -> None:
         self._residency = residency
@@ -53,21 +54,28 @@ class EntityExtractor(TextExtractor):
 
     def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:  # noqa: ARG002  as above
         """See `TextExtractor.find`. Raises ModelNotFound without `use_fallback`, ProviderUnavailable."""
+        return self._all([text], config)[0]
+
+    def extract_several(self, chunks: Sequence[Chunk], document: Document, config: Any) -> list[dict[str, Json]]:  # noqa: ARG002  as above
+        """See `Extractor.extract_several`: the model reads the texts of all chunks in full batches."""
+        found = self._all([self.seen(chunk) for chunk in chunks], config)
+        return [self.told(one, chunk) for one, chunk in zip(found, chunks, strict=True)]
+
+    def _all(self, texts: Sequence[str], config: EntityConfig) -> list[dict[str, Json]]:
         model = MODEL if config.model in SPACY else config.model
         try:
-            found = self._asked(model, text)
+            found = self._asked(model, texts)
         except ModelNotFound:
             if not config.use_fallback:
                 raise
-            model, found = "patterns", by_pattern(text)
-        return metadata(chosen(found, config), model)
+            model, found = "patterns", [by_pattern(text) for text in texts]
+        return [metadata(chosen(one, config), model) for one in found]
 
-    def _asked(self, model: str, text: str) -> Sequence[Entity]:
+    def _asked(self, model: str, texts: Sequence[str]) -> list[list[Entity]]:
         loop = self._residency.loop
         if loop is None or loop.is_closed():
             raise ProviderUnavailable("entities are found while the server runs")
-        asked = asyncio.run_coroutine_threadsafe(self._recogniser.entities(model, [text]), loop)
-        return asked.result(PATIENCE)[0]
+        return asyncio.run_coroutine_threadsafe(self._recogniser.entities(model, texts), loop).result(PATIENCE)
 
 
 def by_pattern(text: str) -> list[Entity]:

@@ -40,10 +40,15 @@ class TextExtractor(Extractor):
     def extract(self, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:
         if not getattr(config, "enabled", True):
             return {}
-        found = self.find(readable(chunk.text[: self.limit]), chunk, document, config)
-        if len(chunk.text) > self.limit:
-            found["extraction_truncated"] = True
-        return found
+        return self.told(self.find(self.seen(chunk), chunk, document, config), chunk)
+
+    def seen(self, chunk: Chunk) -> str:
+        """The part of a chunk that is looked at."""
+        return readable(chunk.text[: self.limit])
+
+    def told(self, found: dict[str, Json], chunk: Chunk) -> dict[str, Json]:
+        """What was found, and whether there was more to look at."""
+        return {**found, "extraction_truncated": True} if len(chunk.text) > self.limit else found
 
     @abstractmethod
     def find(self, text: str, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:

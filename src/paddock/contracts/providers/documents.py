@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,8 +124,15 @@ class Chunker(Provider):
 
 
 class Extractor(Provider):
-    """Adds metadata to a chunk; never changes text. Called in a worker thread."""
+    """Adds metadata to a chunk; never changes text. Called in a worker thread. Where asking for many chunks at once is quicker,
+    override `together` and `extract_several`."""
+
+    together: ClassVar[int] = 1  # how many chunks of a document `extract_several` gets at most
 
     @abstractmethod
     def extract(self, chunk: Chunk, document: Document, config: Any) -> dict[str, Json]:
         """Metadata to merge into the chunk's: flat, JSON values only."""
+
+    def extract_several(self, chunks: Sequence[Chunk], document: Document, config: Any) -> list[dict[str, Json]]:
+        """What `extract` gives for each chunk. When it raises, they are asked for one by one, so that only a bad one fails."""
+        return [self.extract(chunk, document, config) for chunk in chunks]

@@ -105,18 +105,36 @@ def _extract(prepared: Prepared, steps: Sequence[ExtractorStep]) -> None:
     """Run the extractors; one that fails on a chunk is named in a warning, and the chunk goes on without its metadata."""
     for step in steps:
         failures: list[str] = []
-        for chunk in prepared.chunks:
-            try:
-                found = step.extractor.extract(chunk, prepared.document, step.config)
-            except Exception as error:  # noqa: BLE001  as for parsers: the text is a stranger's
-                failures.append(error.message if isinstance(error, PaddockError) else type(error).__name__)
-            else:
-                chunk.metadata = {**chunk.metadata, **found}
+        count = step.extractor.together
+        for at in range(0, len(prepared.chunks), count):
+            batch = prepared.chunks[at : at + count]
+            for chunk, found in zip(batch, _found(step, batch, prepared.document), strict=True):
+                if isinstance(found, Exception):
+                    failures.append(found.message if isinstance(found, PaddockError) else type(found).__name__)
+                else:
+                    chunk.metadata = {**chunk.metadata, **found}
         if failures:
             prepared.warnings.append(
                 f"{step.type} failed on {len(failures)} of {len(prepared.chunks)} chunks: {failures[0]}"
             )
     prepared.extractors = names(steps)
+
+
+def _found(step: ExtractorStep, batch: Sequence[Chunk], document: Document) -> Sequence[dict[str, Json] | Exception]:
+    """The metadata of each chunk, or why there is none."""
+    if len(batch) > 1:
+        try:
+            return step.extractor.extract_several(batch, document, step.config)
+        except Exception:  # noqa: BLE001, S110  one by one it shows which of them is to blame
+            pass
+    return [_one(step, chunk, document) for chunk in batch]
+
+
+def _one(step: ExtractorStep, chunk: Chunk, document: Document) -> dict[str, Json] | Exception:
+    try:
+        return step.extractor.extract(chunk, document, step.config)
+    except Exception as error:  # noqa: BLE001  as for parsers: the text is a stranger's
+        return error
 
 
 def plain(value: Any) -> dict[str, Json]:
