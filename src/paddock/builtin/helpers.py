@@ -198,6 +198,8 @@ class HelperPool:
 
     async def ask_async(self, request: bytes, timeout: float) -> msgspec.Raw:
         """The same from the event loop. Cancelling ends the helper that works on it."""
+        if self._closed:
+            raise ProviderUnavailable("the server is stopping")
         working = _Working()
         job = self._threads.submit(self.ask, request, timeout, working.began)
         future = asyncio.wrap_future(job)

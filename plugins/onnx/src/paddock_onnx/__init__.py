@@ -51,11 +51,13 @@ class OnnxPlugin:
 
     def _residency(self, env: Environment) -> Residency:
         from paddock_onnx.residency import Residency  # noqa: PLC0415  importing a plugin is free
+        from paddock_onnx.trial import Trials  # noqa: PLC0415  as above
 
         found = self._shared.get(env.host)
         if found is None:
-            fetch = env.host.fetch_model
-            found = Residency(HubCache(env.hub_cache), env.settings or OnnxSettings(), fetch=fetch)
+            settings = env.settings or OnnxSettings()
+            fetch, trials = env.host.fetch_model, Trials(settings)
+            found = Residency(HubCache(env.hub_cache), settings, fetch=fetch, trials=trials)
             self._shared[env.host] = found
         return found
 

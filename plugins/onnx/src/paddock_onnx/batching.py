@@ -92,12 +92,13 @@ class Batcher(Generic[R]):
                 try:
                     items = [job.items[place] for job, place in batch]
                     results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
+                    given = list(zip(batch, results, strict=True))
                 except Exception as error:  # noqa: BLE001  handed to those who wait for it
                     for job, _ in batch:
                         if not job.done.done():
                             job.done.set_exception(error)
                     continue
-                for (job, place), result in zip(batch, results, strict=True):
+                for (job, place), result in given:
                     job.put(place, result)
         finally:
             self._working = None

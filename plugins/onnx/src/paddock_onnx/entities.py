@@ -60,9 +60,10 @@ class OnnxRecogniser(EntityRecogniser):
             loaded.must("ner")
             loaded.check(texts)
             cut = loaded.cut(max_length)
-            windows = await loaded.in_parts(
-                texts, lambda _, part: _windows(loaded, part, cut, whole=max_length is None)
-            )
+            with loaded.reading():
+                windows = await loaded.in_parts(
+                    texts, lambda _, part: _windows(loaded, part, cut, whole=max_length is None)
+                )
             flat = iter(await loaded.run([Tokens(window.ids) for found in windows for window in found]))
             scores = [[next(flat) for _ in found] for found in windows]
             room, labels = _room(loaded, cut), loaded.facts.labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ Pooling = Literal["mean", "cls", "lasttoken", "max"]
 JSON_LIMIT = 16 * 1024 * 1024  # bytes of one of these files
 WINDOW = 512  # tokens, where no file says another number
 HUGE = 1_000_000  # what tokenizers write who know no limit is far above
+WIDEST = 65_536  # numbers of one vector
 POOLINGS: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -100,6 +102,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     pool_prompt: bool = True
     lower: bool = False
 
+    def fits(self, shape: tuple[int, ...], texts: int, tokens: int) -> bool:
+        """Whether an output of this shape is what such a model gives for texts that are padded to so many tokens."""
+        if self.task == "embedding":
+            return shape[:-1] in ((texts, tokens), (texts,)) and 1 <= shape[-1] <= WIDEST
+        if self.task == "ner":
+            return shape == (texts, tokens, len(self.labels))
+        return shape == (texts, len(self.labels))
+
 
 def read_facts(folder: Path) -> Facts:
     """Read them. Raises ValidationFailed naming the file that is missing, damaged, or asks for what is not done here."""
@@ -129,15 +139,27 @@ def read_facts(folder: Path) -> Facts:
 def read_json(path: Path, kind: type[T]) -> T | None:
     """The file decoded, None when it is not there. Raises ValidationFailed naming it when it is damaged."""
     try:
-        if path.stat().st_size > JSON_LIMIT:
-            raise ValidationFailed(f"{path.name} is larger than {JSON_LIMIT} bytes: it is no file of a model")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_bytes(path, JSON_LIMIT), type=kind)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ValidationFailed(f"{path.name} can't be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValidationFailed(f"{path.name} can't be read: {error}") from error
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """What is in a file of a model. Raises FileNotFoundError, ValidationFailed for one that is no file, is larger than `limit`
+    bytes or can't be read."""
+    try:
+        found = path.stat()
+        if not S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise ValidationFailed(f"{path.name} is no file")
+        if found.st_size > limit:
+            raise ValidationFailed(f"{path.name} is larger than {limit} bytes: it is no file of a model")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValidationFailed(f"{path.name} can't be read: {error.strerror}") from error
 
 
 def _labels(config: ModelConfig) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from paddock.errors import BadRequest, ProviderUnavailable, TooLarge, Validation
 from paddock_onnx.batching import Batcher, Tokens
 from paddock_onnx.cache import CachedGraph
 from paddock_onnx.facts import Facts, Task, read_facts
+from paddock_onnx.importing.tokenizer import calm
 from paddock_onnx.probe import probe
 from paddock_onnx.session import Session
 from paddock_onnx.settings import OnnxSettings
@@ -79,7 +81,8 @@ class Model:
         """Texts as tokens, each behind the prompt. Raises TooLarge naming the limit, BadRequest for one too long to read when
         `cut` refuses."""
         self.check(texts)
-        return await self.in_parts(texts, lambda at, part: self._tokens(part, cut, prompt, at))
+        with self.reading():
+            return await self.in_parts(texts, lambda at, part: self._tokens(part, cut, prompt, at))
 
     async def aside(self, work: Callable[[], R]) -> R:
         """What blocks or computes, in a thread of the model."""
@@ -143,7 +146,14 @@ class Model:
         """Each text, of which at most `most` tokens count, behind the question as one input; the longer part is cut first.
         Raises as `tokens`."""
         self.check([question, *texts])
-        return await self.in_parts(texts, lambda at, part: self._pairs(question, part, cut, most, at))
+        with self.reading():
+            return await self.in_parts(texts, lambda at, part: self._pairs(question, part, cut, most, at))
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Whatever the tokenizer makes of a text that it can't take, it is a ProviderUnavailable at the end of this block."""
+        return calm(
+            lambda why: ProviderUnavailable(f"the tokenizer of {self.id} can't read a text: {why}; send another")
+        )
 
     def _pairs(self, question: str, texts: Sequence[str], cut: Cut, most: int | None, at: int) -> list[Tokens]:
         tokenizer = self.tokenizer
@@ -184,6 +194,11 @@ class Runs:
     def __call__(self, items: Sequence[Tokens]) -> list[Array]:
         ids, mask, kinds = self._padded(items)
         output = self._session.run(ids, mask, kinds)
+        if not self._facts.fits(output.shape, *ids.shape):
+            raise ProviderUnavailable(
+                f"the model {self._model} gives {output.shape} for {ids.shape[0]} texts: its files do not belong together, "
+                "fetch or import it again"
+            )
         if self._facts.task == "embedding" and output.ndim == 3:
             output = pool(output, self._pooled_tokens(mask, items), self._facts)
             found = list(output)

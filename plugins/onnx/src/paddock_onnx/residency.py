@@ -14,6 +14,7 @@ from paddock_onnx.cache import CachedGraph, find_graph
 from paddock_onnx.memory import give_back
 from paddock_onnx.model import MIB, Loader, Model, measured
 from paddock_onnx.settings import OnnxSettings
+from paddock_onnx.trial import Trials
 
 Fetch = Callable[[str], Awaitable[None]]  # has a model in the cache, or raises ModelNotFound
 PATIENCE = 120.0  # seconds that a model waits for room
@@ -42,13 +43,20 @@ class Residency:
     """Hands out loaded models. For one event loop."""
 
     def __init__(
-        self, cache: HubCache, settings: OnnxSettings, load: Loader = Model.load, fetch: Fetch | None = None
+        self,
+        cache: HubCache,
+        settings: OnnxSettings,
+        load: Loader = Model.load,
+        fetch: Fetch | None = None,
+        trials: Trials | None = None,
     ) -> None:
+        """`trials` try each model before `load` may."""
         self.cache = cache
         self._settings = settings
         self._room = settings.memory_mb * MIB
         self._load_model = load
         self._fetch = fetch
+        self._trials = trials
         self._entries: dict[CachedGraph, _Entry] = {}
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
@@ -89,6 +97,8 @@ class Residency:
         """Make room and load; who waits for it is told what went wrong, and the next request tries again."""
         try:
             size = await asyncio.to_thread(measured, entry.found, self._settings)
+            if self._trials is not None:
+                await self._trials.need(entry.found, size)
             await self._make_room(entry, size)
             model = entry.model = await asyncio.to_thread(self._load_model, entry.found, self._settings)
         except ValidationFailed as error:
@@ -191,7 +201,9 @@ class Residency:
             self.loop = None
 
     async def close(self) -> None:
-        """Unload all; what is being loaded ends first."""
+        """Unload all; what is being loaded ends first, and what is tried at once."""
+        if self._trials is not None:
+            await self._trials.close()
         loading = [one.loading for one in self._entries.values() if one.loading is not None]
         await asyncio.gather(*loading, return_exceptions=True)
         for entry in list(self._entries.values()):

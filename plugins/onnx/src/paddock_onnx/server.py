@@ -100,7 +100,8 @@ class OnnxServer(ModelServer):
                 try:
                     facts = read_facts(snapshot)
                 except ValidationFailed:
-                    return None
+                    self._kinds[key] = "unknown"  # whoever asks for it is told what is wrong
+                    return "unknown"
                 if not facts.model_type.startswith(ELSEWHERE):
                     self._kinds[key] = facts.task
         return self._kinds[key]

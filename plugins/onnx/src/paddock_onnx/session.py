@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ProviderUnavailable, ValidationFailed
-from paddock_onnx.importing.tokenizer import FILE, check_tokenizer, padding_id
+from paddock_onnx.importing.tokenizer import check_tokenizer, padding_id, read_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,19 +54,15 @@ class Session:
             given["position_ids"] = np.maximum(mask.cumsum(axis=1) - 1, 0)
         feed = {name: value for name, value in given.items() if name in self._inputs}
         try:
-            found = self._runtime.run([self._output], feed)[0]
+            return np.asarray(self._runtime.run([self._output], feed)[0], dtype=np.float32)
         except Exception as error:
             raise ProviderUnavailable(f"the model can't be run: {_sentence(error)}") from error
-        return np.asarray(found, dtype=np.float32)
 
 
 def _tokenizer(folder: Path) -> tuple[Tokenizer, int]:
     from tokenizers import Tokenizer  # noqa: PLC0415  heavy: on first use
 
-    try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValidationFailed(f"{FILE} of the model is missing or can't be read: fetch or import it again") from error
+    text = read_tokenizer(folder)
     check_tokenizer(text)
     made = Tokenizer.from_str(text)
     made.no_padding()

@@ -14,7 +14,8 @@ class OnnxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How text models run. `providers` are ONNX Runtime's execution providers, the preferred first (``CUDA``, ``CoreML``,
     ``OpenVINO``, or the full names); none: the CPU. `threads` 0: every core. A model that nobody used for `idle_seconds` is
     unloaded, and the least recently used ones go when all together need more than `memory_mb`. `max_texts` and
-    `max_text_chars` bound one request, `batch_tokens` one run of a model, `max_model_mb` the weights of one model."""
+    `max_text_chars` bound one request, `batch_tokens` one run of a model, `max_model_mb` the weights of one model. A model is
+    tried in a process of its own before it is loaded the first time, for at most `timeout_seconds`."""
 
     providers: tuple[str, ...] = ()
     threads: Count = 0
@@ -24,3 +25,4 @@ class OnnxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_text_chars: Positive = 200_000
     batch_tokens: Positive = 1024
     max_model_mb: Positive = 8192
+    timeout_seconds: Positive = 120

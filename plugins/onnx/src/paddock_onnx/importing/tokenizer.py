@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from paddock.errors import ValidationFailed
-from paddock_onnx.facts import JSON_LIMIT, TokenizerConfig, read_json
+from paddock.errors import PaddockError, ValidationFailed
+from paddock_onnx.facts import JSON_LIMIT, TokenizerConfig, read_bytes, read_json
 
 FILE = "tokenizer.json"
 
@@ -15,7 +18,7 @@ FILE = "tokenizer.json"
 def put_tokenizer(source: Path, target: Path, model_type: str) -> None:
     """Write ``tokenizer.json`` into `target`. Raises ValidationFailed when the folder has nothing to make it from."""
     if (source / FILE).is_file():
-        text = (source / FILE).read_text(encoding="utf-8")
+        text = read_tokenizer(source)
     elif (source / "vocab.txt").is_file():
         text = _word_pieces(source, model_type)
     elif (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
@@ -33,14 +36,28 @@ def check_tokenizer(text: str) -> None:
     """Raise ValidationFailed unless the tokenizers package can read it."""
     from tokenizers import Tokenizer  # noqa: PLC0415  heavy: on first use
 
-    if len(text) > 8 * JSON_LIMIT:
-        raise ValidationFailed(f"{FILE} is too large for a tokenizer")
-    try:
+    with calm(lambda why: ValidationFailed(f"{FILE} can't be read: {why}")):
         Tokenizer.from_str(text)
-    except (KeyboardInterrupt, SystemExit):
+
+
+@contextmanager
+def calm(problem: Callable[[str], PaddockError]) -> Iterator[None]:
+    """Turn whatever the tokenizers package raises into `problem`, told why in a few words: it is written in Rust, and what
+    panics there is no Exception."""
+    try:
+        yield
+    except (PaddockError, asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # what panics in Rust is no Exception
-        raise ValidationFailed(f"{FILE} can't be read: {str(error)[:200]}") from error
+    except BaseException as error:
+        raise problem(" ".join(str(error).split())[:200]) from error
+
+
+def read_tokenizer(folder: Path) -> str:
+    """The text of ``tokenizer.json``. Raises ValidationFailed."""
+    try:
+        return read_bytes(folder / FILE, 8 * JSON_LIMIT).decode()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise ValidationFailed(f"{FILE} of the model is missing or can't be read: fetch or import it again") from error
 
 
 def _word_pieces(source: Path, model_type: str) -> str:
