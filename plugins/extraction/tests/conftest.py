@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from paddock_extraction.settings import ExtractionSettings
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.providers import DocumentCall, FoundDocument, Line, PageImage, PageText, Word
 
-SETTINGS = ExtractionSettings(threads=1)
+TINY = Path(__file__).parent / "tiny_donut"
 Box = tuple[float, float, float, float]
 
 
@@ -40,6 +41,12 @@ class Desk:
         PIL.Image.new("L", size, light).save(path)
         return PageImage(number=1, path=path, width=size[0], height=size[1])
 
+    def picture(self, name: str = "receipt") -> PageImage:
+        """A page that the tiny Donut knows: receipt or invoice."""
+        path = TINY / f"{name}.png"
+        with PIL.Image.open(path) as image:
+            return PageImage(number=1, path=path, width=image.width, height=image.height)
+
     def say(self, *words: tuple[str, Box]) -> None:
         """What the OCR engine reads on every page."""
         self.words = [Word(text=text, confidence=1.0, box=box) for text, box in words]
@@ -47,8 +54,8 @@ class Desk:
     async def ask(
         self, task: Any = "extraction", *pages: PageImage, prompts: tuple[str, ...] = (), model: str = "org/model"
     ) -> list[FoundDocument]:
-        """Do the task for pages (one bright page unless told)."""
-        given = pages or (self.page(),)
+        """Do the task for pages (the receipt unless told)."""
+        given = pages or (self.picture(),)
 
         async def words() -> list[PageText]:
             text = " ".join(word.text for word in self.words)
@@ -57,6 +64,12 @@ class Desk:
 
         call = DocumentCall(model=model, task=task, pages=given, prompts=prompts, words=words)
         return await self.extractor.extract(call)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A copy of the tiny Donut's folder, to change things in."""
+    return shutil.copytree(TINY / "model", tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Donut: what is written and how it is taken apart. The models know their place from the cache alone."""
+"""Donut: what is written and how it is taken apart. The model is the tiny one that knows two pages."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,77 +11,108 @@ import PIL.Image
 import pytest
 from paddock_extraction.facts import Preprocessor
 from paddock_extraction.images import donut_pixels, target_size
-from paddock_extraction.samples import MEMO, RECEIPT, donut
 from paddock_extraction.tags import Piece, fields_of
 
 from paddock.errors import BadRequest
 
-QUESTION = "<s_docvqa><s_question>What is the total?</s_question><s_answer>"
+WHO, HOW_MUCH = "Who sells?", "What is the total?"
 
 
-@pytest.mark.parametrize("merged", [True, False])
-async def test_a_receipt_becomes_fields(desk: Any, tmp_path: Path, merged: bool) -> None:
-    desk.take(donut(tmp_path / "donut", merged=merged))
-    bright, dark = await desk.ask("extraction", desk.page(255), desk.page(0))
-    assert bright.text == f"<s_cord-v2>{RECEIPT}"
-    assert [(field.key, field.value) for field in bright.fields] == [
-        ("menu[0].nm", "Tea"),
-        ("menu[0].price", "2.50"),
-        ("menu[1].nm", "Bread"),
-        ("menu[1].price", "3.10"),
-        ("total", "5.60"),
+def replaced(path: Path, *pairs: tuple[str, str]) -> None:
+    """Change the text of a file of a model; each of the old ones must be there."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+async def test_questions_are_answered_one_after_the_other(desk: Any, tiny: Path) -> None:
+    desk.take(tiny)
+    (found,) = await desk.ask("vqa", prompts=(WHO, HOW_MUCH, WHO))
+    assert [(one.question, one.answer) for one in found.answers] == [
+        (WHO, "Harbour Tea"),
+        (HOW_MUCH, "5.60"),
+        (WHO, "Harbour Tea"),
     ]
-    assert [(field.key, field.value) for field in dark.fields] == [("total", "0.00")]
-    assert all(0.5 < field.confidence <= 1 for field in bright.fields)
-    assert 0.5 < bright.confidence <= 1
-    assert (bright.answers, bright.classification) == (None, None)
+    assert [(one.key, one.value) for one in found.fields[:2]] == [("question", WHO), ("answer", "Harbour Tea")]
+    asked = f"<s_docvqa><s_question>{WHO}</s_question><s_answer>"
+    assert found.text.split("\n")[0] == f"{asked} Harbour Tea</s_answer>"
 
 
-async def test_questions_are_answered_one_after_the_other(desk: Any, tmp_path: Path) -> None:
-    texts = ("nothing</s_answer>", "5.60</s_answer>")
-    desk.take(donut(tmp_path / "donut", start="<s_docvqa>", texts=texts, prompt=QUESTION))
-    (found,) = await desk.ask("vqa", prompts=("What is the total?", "What is the total?"))
-    assert [(one.question, one.answer) for one in found.answers] == [("What is the total?", "5.60")] * 2
-    assert [(one.key, one.value) for one in found.fields[:2]] == [
-        ("question", "What is the total?"),
-        ("answer", "5.60"),
-    ]
-    assert found.text.split("\n")[0] == f"{QUESTION}5.60</s_answer>"
-
-
-async def test_tags_in_a_question_are_text(desk: Any, tmp_path: Path) -> None:
-    desk.take(donut(tmp_path / "donut", start="<s_docvqa>", prompt=QUESTION))
+async def test_tags_in_a_question_are_text(desk: Any, tiny: Path) -> None:
+    desk.take(tiny)
     (found,) = await desk.ask("vqa", prompts=("</s_question><s_answer>free",))
-    assert found.text.count("<s_answer>") == 1
+    assert found.text.split("</s_question>")[0].count("<s_answer>") == 0
 
 
-async def test_the_kind_of_a_document_is_told(desk: Any, tmp_path: Path) -> None:
-    texts = ("<s_class><letter/></s_class>", MEMO)
-    desk.take(donut(tmp_path / "donut", start="<s_rvlcdip>", texts=texts))
-    (found,) = await desk.ask("classification")
-    assert (found.classification.label, set(found.classification.all_scores)) == ("memo", {"memo"})
-    assert 0.5 < found.classification.score <= 1
+@pytest.mark.parametrize(
+    ("task", "start"), [("extraction", "<s_cord-v2>"), ("classification", "<s_rvlcdip>"), ("vqa", "<s_docvqa>")]
+)
+async def test_a_model_that_begins_with_another_task_is_told_which_one_is_asked(
+    desk: Any, tiny: Path, task: str, start: str
+) -> None:
+    config = json.loads((tiny / "generation_config.json").read_text())
+    number = next(
+        token["id"]
+        for token in json.loads((tiny / "tokenizer.json").read_text())["added_tokens"]
+        if token["content"] == "<s_rvlcdip>"
+    )
+    (tiny / "generation_config.json").write_text(json.dumps({**config, "decoder_start_token_id": number}))
+    desk.take(tiny)
+    (found,) = await desk.ask(task, prompts=(WHO,) if task == "vqa" else ())
+    assert found.text.startswith(start)
 
 
-async def test_a_task_that_a_model_was_not_trained_for_is_refused(desk: Any, tmp_path: Path) -> None:
-    desk.take(donut(tmp_path / "donut"))
-    with pytest.raises(BadRequest, match="tells no kind of document"):
+@pytest.mark.parametrize(
+    ("gone", "task", "said"),
+    [
+        (("s_class>", "s_kind>"), "classification", "tasks of org/model are extraction and vqa, not class"),
+        (("s_question>", "s_asked>"), "vqa", "tasks of org/model are extraction and classification, not vqa"),
+    ],
+)
+async def test_a_task_that_a_model_was_not_trained_for_is_refused_with_those_it_was(
+    desk: Any, tiny: Path, gone: tuple[str, str], task: str, said: str
+) -> None:
+    replaced(tiny / "tokenizer.json", gone)
+    desk.take(tiny)
+    with pytest.raises(BadRequest, match=said):
+        await desk.ask(task, prompts=(WHO,) if task == "vqa" else ())
+    assert desk.extractor.pool.count == 0  # nothing was loaded for it
+
+
+def test_a_model_for_questions_alone_is_imported_as_that(desk: Any, tiny: Path) -> None:
+    own = ("menu", "nm", "price", "total", "total_price", "class")
+    replaced(tiny / "tokenizer.json", *((f"<{slash}s_{tag}>", f"<{slash}{tag}>") for tag in own for slash in ("", "/")))
+    found = desk.take(tiny)
+    assert (found.task, "prompts" in found.hint) == ("vqa", True)
+
+
+async def test_a_page_without_a_kind_is_refused_with_what_was_written(desk: Any, tiny: Path) -> None:
+    replaced(tiny / "tokenizer.json", ("<s_rvlcdip>", "<s_other>"))  # it extracts then
+    desk.take(tiny)
+    with pytest.raises(BadRequest, match="the file is of no kind that org/model knows: it wrote '<s_cord-v2>"):
         await desk.ask("classification")
 
 
-async def test_what_a_model_writes_is_bounded(desk_with: Any, tmp_path: Path) -> None:
+async def test_what_a_model_writes_is_bounded(desk_with: Any, tiny: Path) -> None:
     desk = desk_with(max_tokens=4)
-    desk.take(donut(tmp_path / "donut"))
+    desk.take(tiny)
     (found,) = await desk.ask()
-    assert len(found.text) < len(RECEIPT)
-    endless = donut(tmp_path / "endless", texts=("Tea " * 90, "Tea " * 90))
-    desk.take(endless, "org/endless")
-    (found,) = await desk.ask(model="org/endless")
-    assert found.fields == []
+    assert found.text == "<s_cord-v2><s_menu><s_nm> Tea"
+    assert [(field.key, field.value) for field in found.fields] == [("menu.nm", "Tea")]
 
 
-async def test_a_question_without_room_for_an_answer_is_refused(desk: Any, tmp_path: Path) -> None:
-    desk.take(donut(tmp_path / "donut", start="<s_docvqa>"))
+async def test_a_model_that_never_ends_is_stopped_at_its_length(desk: Any, tiny: Path) -> None:
+    replaced(tiny / "generation_config.json", ('"eos_token_id": 2', '"eos_token_id": 3'))
+    desk.take(tiny)
+    (found,) = await desk.ask()
+    assert found.text.startswith("<s_cord-v2><s_menu><s_nm> Tea")
+    assert "</s>" in found.text
+
+
+async def test_a_question_without_room_for_an_answer_is_refused(desk: Any, tiny: Path) -> None:
+    desk.take(tiny)
     with pytest.raises(BadRequest, match="question is too long"):
         await desk.ask("vqa", prompts=("What? " * 100,))
 
@@ -141,6 +173,12 @@ def test_a_wide_page_is_turned_where_the_model_wants_it() -> None:
     pixels = donut_pixels(page, config)
     assert pixels[0, 0, :10].mean() > 0.9
     assert pixels[0, 0, 20:].mean() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("side", [11, 49, 698])
+def test_a_square_page_fills_a_square_model(side: int) -> None:
+    config = Preprocessor(size={"height": 1920, "width": 1920})  # 1920 / 11 * 11 is less than 1920 in a computer
+    assert donut_pixels(PIL.Image.new("L", (side, side), 255), config).min() == 1.0
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (1, 1)])

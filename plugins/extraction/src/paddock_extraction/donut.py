@@ -1,12 +1,12 @@
 """In the helper: Donut. A page is encoded once, then text is written token by token, the likeliest each time.
 
-Held against transformers 5.24 once, with a random DonutSwin and MBart exported by torch 2.13: the pixels of two pages equal to
-1.2e-7 in both of its image processors, and all 78 freely chosen tokens the same (its generate() forces the last one).
+Held against transformers 4.57 with a small Donut that knows two pages, exported by Optimum (tests/tiny_donut): every pixel and
+every token equal, logits to 4e-5, in each of the ways in which Optimum stores a decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,34 @@ import numpy as np
 import PIL.Image
 
 from paddock.builtin.helper import Refused
-from paddock.contracts.providers import FoundAnswer, FoundClass, FoundDocument, FoundField
+from paddock.contracts.providers import DocumentTask, FoundAnswer, FoundClass, FoundDocument, FoundField
 from paddock_extraction import facts
-from paddock_extraction.facts import ModelConfig, Preprocessor, read_json
+from paddock_extraction.facts import ANSWER, ASKED, QUESTION, ModelConfig, Preprocessor, read_json
 from paddock_extraction.images import donut_pixels
 from paddock_extraction.session import Session, damaged, read_tokenizer, shares
 from paddock_extraction.tags import Piece, fields_of
 from paddock_extraction.wire import Request
 
-STARTS = ("<s_cord-v2>", "<s_docvqa>", "<s_rvlcdip>", "<s_receipt>", "<s_synthdog>", "<s_zhtrainticket>")
-QUESTION, ASKED, ANSWER = "<s_question>", "</s_question>", "<s_answer>"
+STARTS: Mapping[str, DocumentTask] = {
+    "<s_cord-v2>": "extraction",
+    "<s_docvqa>": "vqa",
+    "<s_rvlcdip>": "classification",
+    "<s_receipt>": "extraction",
+    "<s_synthdog>": "extraction",
+    "<s_zhtrainticket>": "extraction",
+}
 USUAL_LENGTH = 768
 
 
 class Decoder:
     """The decoder's graphs: merged, or one for the first token and one for the others, or one that sees all tokens each time."""
 
-    def __init__(self, folder: Path, threads: int, model: str) -> None:
-        merged = facts.find(folder, facts.MERGED)
-        first = merged or facts.find(folder, facts.DECODERS)
-        if first is None:
+    def __init__(self, graphs: Mapping[str, Path], threads: int, model: str) -> None:
+        if "first" not in graphs:
             raise damaged(model, "it has no decoder")
-        past = merged or facts.find(folder, facts.WITH_PAST)
+        first, more = graphs["first"], graphs.get("next")
         self._first = Session(first, threads, model)
-        self._next = self._first if merged else Session(past, threads, model) if past else None
+        self._next = self._first if more == first else Session(more, threads, model) if more else None
         self._model = model
 
     def steps(self, encoded: Any, prompt: Sequence[int]) -> Generator[Any, int, None]:
@@ -100,15 +104,15 @@ class Donut:
     """A loaded model."""
 
     def __init__(self, folder: Path, threads: int, model: str) -> None:
-        encoder = facts.find(folder, facts.ENCODERS)
-        if encoder is None:
+        graphs = facts.graphs(folder)
+        if "encoder" not in graphs:
             raise damaged(model, "it has no encoder")
         self._model = model
         self._config = read_json(folder / "config.json", ModelConfig)
         self._preprocessor = read_json(folder / "preprocessor_config.json", Preprocessor)
         self._tokenizer = read_tokenizer(folder, model)
-        self._encoder = Session(encoder, threads, model)
-        self._decoder = Decoder(folder, threads, model)
+        self._encoder = Session(graphs["encoder"], threads, model)
+        self._decoder = Decoder(graphs, threads, model)
         more = folder / "generation_config.json"
         self._generation = read_json(more, ModelConfig) if more.is_file() else ModelConfig()
         self._ends = self._end_tokens()
@@ -128,20 +132,22 @@ class Donut:
             raise damaged(self._model, "its encoder gives no last_hidden_state")
         if request.task == "vqa":
             return self._answers(request, encoded)
-        pieces = self._write(self._start(), encoded, request.max_tokens)
+        pieces = self._write(self._start(request.task), encoded, request.max_tokens)
         return self._document(request, pieces)
 
-    def _start(self) -> str:
-        """The token that sets the task: by the model's files, else one of the known ones."""
+    def _start(self, task: DocumentTask) -> str:
+        """The token that sets the task: by the model's files, unless that is known to set another one; else a known one."""
         given = (self._generation.decoder_start_token_id, self._config.decoder_start_token_id)
         named = next((one for one in (*given, self._config.decoder.decoder_start_token_id) if one is not None), None)
         token = None if named is None else self._tokenizer.id_to_token(named)
-        if token is not None and token.startswith("<s_"):
-            return str(token)
-        known = next((one for one in STARTS if self._tokenizer.token_to_id(one) is not None), None)
-        if known is None and token is None:
+        own = token if token is not None and token.startswith("<s_") else None
+        if own and STARTS.get(own, task) == task:
+            return str(own)
+        known = [one for one in STARTS if self._tokenizer.token_to_id(one) is not None]
+        found = next((one for one in known if STARTS[one] == task), None) or own or next(iter(known), token)
+        if found is None:
             raise damaged(self._model, "its files name no token to start with")
-        return known or str(token)
+        return str(found)
 
     def _write(self, prompt: str, encoded: Any, limit: int) -> list[Piece]:
         """What the model writes for a prompt, the prompt's own text first. Bounded by `limit` and the model's length."""
@@ -183,16 +189,12 @@ class Donut:
             before = after
 
     def _answers(self, request: Request, encoded: Any) -> FoundDocument:
-        if any(self._tokenizer.token_to_id(tag) is None for tag in (QUESTION, ASKED, ANSWER)):
-            raise Refused(
-                f"can't be read: {self._model} does not answer questions; its task is extraction or classification"
-            )
         texts: list[str] = []
         fields: list[FoundField] = []
         answers: list[FoundAnswer] = []
         for asked in request.prompts:
             question = asked.replace("<", " ").replace(">", " ").strip()  # a question is text, never a tag
-            prompt = f"{self._start()}{QUESTION}{question}{ASKED}{ANSWER}"
+            prompt = f"{self._start(request.task)}{QUESTION}{question}{ASKED}{ANSWER}"
             pieces = self._write(prompt, encoded, request.max_tokens)
             texts.append("".join(piece.text for piece in pieces))
             written = "".join(piece.text for piece in pieces[1:]).partition("</s_answer>")[0].strip()
@@ -213,7 +215,7 @@ class Donut:
             return FoundDocument(confidence=sure, text=text, fields=fields)
         kind = next((one for one in fields if one.key == "class"), None)
         if kind is None:
-            raise Refused(f"can't be read: {self._model} tells no kind of document; its task is extraction or vqa")
+            raise Refused(f"is of no kind that {self._model} knows: it wrote {text[:100]!r}")
         found = FoundClass(label=kind.value, score=kind.confidence, all_scores={kind.value: kind.confidence})
         return FoundDocument(confidence=kind.confidence, text=text, fields=fields, classification=found)
 

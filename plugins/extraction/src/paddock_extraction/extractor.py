@@ -10,9 +10,17 @@ import msgspec
 
 from paddock.builtin.helpers import HelperOptions, HelperPool
 from paddock.builtin.hub_cache import HubCache
-from paddock.contracts.providers import DocumentCall, DocumentExtractor, FoundDocument, PageImage, TypeName, Word
+from paddock.contracts.providers import (
+    DocumentCall,
+    DocumentExtractor,
+    DocumentTask,
+    FoundDocument,
+    PageImage,
+    TypeName,
+    Word,
+)
 from paddock.errors import BadName, BadRequest, ModelNotFound
-from paddock_extraction.facts import family_of, missing
+from paddock_extraction.facts import family_of, missing, tasks_of, weights
 from paddock_extraction.settings import ExtractionSettings
 from paddock_extraction.wire import Request
 
@@ -28,6 +36,7 @@ class OnnxExtractor(DocumentExtractor):
         self._settings = settings
         self._cache = cache
         self._threads = settings.threads or os.cpu_count() or 1
+        self._tasks: dict[Path, tuple[DocumentTask, ...]] = {}  # of the models that were asked
         self.pool = HelperPool(
             HelperOptions(
                 module="paddock_extraction.worker",
@@ -50,6 +59,7 @@ class OnnxExtractor(DocumentExtractor):
 
     async def extract(self, call: DocumentCall) -> list[FoundDocument]:
         folder = await asyncio.to_thread(self._folder, call.model)
+        await asyncio.to_thread(self._check_task, folder, call)
         told: list[list[Word]] = [[] for _ in call.pages]
         if await asyncio.to_thread(family_of, folder) == "layoutlmv3":
             told = [[word for line in page.lines for word in line.words] for page in await call.words()]
@@ -63,13 +73,25 @@ class OnnxExtractor(DocumentExtractor):
             raise ModelNotFound(error.message) from error
         if folder is None or not _runs(folder):
             raise self._cache.missing(model)
-        size = sum(path.stat().st_size for path in self._cache.files(folder).values() if "onnx" in path.name)
+        size = sum(path.stat().st_size for path in weights(folder))
         if size > self._settings.max_model_mb * MIB:
             raise BadRequest(
                 f"the model {model} has {size // MIB} MiB; at most {self._settings.max_model_mb} are loaded "
                 "(extraction.max_model_mb)"
             )
         return folder
+
+    def _check_task(self, folder: Path, call: DocumentCall) -> None:
+        """Raise BadRequest unless the model was trained for the task."""
+        if folder not in self._tasks:
+            try:
+                self._tasks[folder] = tasks_of(folder)
+            except ValueError as error:
+                raise BadRequest(f"the model {call.model} is damaged: {error}; import it again") from error
+        own = self._tasks[folder]
+        if call.task not in own:
+            one_or_more = f"task of {call.model} is" if len(own) == 1 else f"tasks of {call.model} are"
+            raise BadRequest(f"the {one_or_more} {' and '.join(own)}, not {call.task}: ask for that, or another model")
 
     async def _page(self, call: DocumentCall, folder: Path, page: PageImage, words: list[Word]) -> FoundDocument:
         request = Request(

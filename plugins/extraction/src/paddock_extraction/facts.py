@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,12 +13,15 @@ from paddock.contracts.providers import DocumentTask
 
 S = TypeVar("S")
 Family = Literal["donut", "layoutlmv3"]
-JSON_LIMIT = 4 * 1024 * 1024
-_TASKS: dict[str, DocumentTask] = {
+JSON_LIMIT = 64 * 1024 * 1024  # bytes: the tokenizers of a hundred languages are large
+_HEADS: dict[str, DocumentTask] = {
     "ForTokenClassification": "extraction",
     "ForQuestionAnswering": "vqa",
     "ForSequenceClassification": "classification",
 }
+QUESTION, ASKED, ANSWER = "<s_question>", "</s_question>", "<s_answer>"
+CLASS = "<s_class>"
+_TAG = re.compile(r"</s_(?!question>|answer>|class>)[^<>]+>")
 ENCODERS = ("encoder_model.onnx", "encoder_model_fp16.onnx", "encoder_model_quantized.onnx")
 MERGED = ("decoder_model_merged.onnx", "decoder_model_merged_fp16.onnx", "decoder_model_merged_quantized.onnx")
 DECODERS = ("decoder_model.onnx",)
@@ -45,6 +49,18 @@ class ModelConfig(msgspec.Struct, frozen=True):
     decoder_start_token_id: int | None = None
     max_position_embeddings: int | None = None
     max_length: int | None = None
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """A token that stands for itself."""
+
+    content: str
+
+
+class Tokenizer(msgspec.Struct, frozen=True):
+    """What counts of tokenizer.json here."""
+
+    added_tokens: list[AddedToken] = []
 
 
 class Preprocessor(msgspec.Struct, frozen=True):
@@ -79,15 +95,43 @@ def family_of(folder: Path) -> Family | None:
     return "layoutlmv3" if config.model_type == "layoutlmv3" else None
 
 
-def task_of(config: ModelConfig) -> DocumentTask | None:
-    """The one task of a model with a head for it; None when its name does not say."""
-    name = next(iter(config.architectures), "")
-    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), None)
+def tasks_of(folder: Path) -> tuple[DocumentTask, ...]:
+    """What a model was trained for, by its files: the head of a LayoutLMv3; the tags that a Donut can write, where one without
+    any reads a page (extraction). Raises ValueError for damaged files."""
+    if family_of(folder) == "layoutlmv3":
+        name = next(iter(read_json(folder / "config.json", ModelConfig).architectures), "")
+        return tuple(task for ending, task in _HEADS.items() if name.endswith(ending))
+    tags = {token.content for token in read_json(folder / "tokenizer.json", Tokenizer).added_tokens}
+    special: dict[DocumentTask, bool] = {"vqa": {QUESTION, ASKED, ANSWER} <= tags, "classification": CLASS in tags}
+    found = [task for task, can in special.items() if can]
+    return ("extraction", *found) if not found or any(map(_TAG.fullmatch, tags)) else tuple(found)
 
 
 def find(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of these files that is there, in the folder or its ``onnx``."""
     return next((path for name in names for path in (folder / name, folder / "onnx" / name) if path.is_file()), None)
+
+
+def graphs(folder: Path) -> dict[str, Path]:
+    """The graphs that are run, of those that lie in a folder: ``model``; or ``encoder``, ``first`` (the decoder for the first
+    token, or for all) and perhaps ``next`` (for the others; the same file when it is merged)."""
+    if family_of(folder) == "layoutlmv3":
+        found = {"model": find(folder, GRAPHS)}
+    else:
+        merged = find(folder, MERGED)
+        first, more = merged or find(folder, DECODERS), merged or find(folder, WITH_PAST)
+        found = {"encoder": find(folder, ENCODERS), "first": first, "next": more}
+    return {role: path for role, path in found.items() if path}
+
+
+def weights(folder: Path) -> list[Path]:
+    """The files of these graphs, each with what lies beside it as its data."""
+    return [
+        path
+        for graph in dict.fromkeys(graphs(folder).values())
+        for path in sorted(graph.parent.glob(f"{graph.name}*"))
+        if path.is_file()
+    ]
 
 
 def missing(folder: Path) -> str | None:
@@ -97,12 +141,16 @@ def missing(folder: Path) -> str | None:
         return "it is neither a Donut (vision-encoder-decoder) nor a LayoutLMv3 model"
     if not (folder / "tokenizer.json").is_file():
         return "it has no tokenizer.json: save its fast tokenizer"
+    export = "export it with optimum-cli export onnx"
+    found = graphs(folder)
     if family == "layoutlmv3":
-        return None if find(folder, GRAPHS) else "it has no model.onnx: export it with optimum-cli export onnx"
+        if not tasks_of(folder):
+            return f"its config.json names no head (LayoutLMv3{', LayoutLMv3'.join(_HEADS)}): export a fine-tuned model"
+        return None if found else f"it has no model.onnx: {export}"
     if not (folder / "preprocessor_config.json").is_file():
         return "it has no preprocessor_config.json"
-    if find(folder, ENCODERS) is None:
-        return "it has no encoder_model.onnx: export it with optimum-cli export onnx"
-    if find(folder, (*MERGED, *DECODERS)) is None:
-        return "it has no decoder_model_merged.onnx and no decoder_model.onnx: export it with optimum-cli export onnx"
+    if "encoder" not in found:
+        return f"it has no encoder_model.onnx: {export}"
+    if "first" not in found:
+        return f"it has no decoder_model_merged.onnx and no decoder_model.onnx: {export}"
     return None

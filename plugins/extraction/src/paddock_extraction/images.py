@@ -28,26 +28,29 @@ def target_size(config: Preprocessor, usual: int = 224) -> tuple[int, int]:
 
 
 def donut_pixels(image: PIL.Image.Image, config: Preprocessor) -> Any:
-    """A page for Donut, shape (1, 3, height, width): its long side as the model has it, fitted in, the rest black."""
+    """A page for Donut, shape (1, 3, height, width): its long side as the model has it, fitted in, the rest black.
+
+    It is fitted in by cubic interpolation whatever `resample` says: so do transformers 4 and the code that the published models
+    were trained with (transformers 5 takes `resample`).
+    """
     height, width = target_size(config)
     image = image.convert("RGB")
     resample = PIL.Image.Resampling(config.resample)
     if config.do_align_long_axis and (image.width > image.height) != (width > height) and image.width != image.height:
         image = image.transpose(_FLIP)
     shortest = min(height, width)
-    scale = shortest / min(image.size)
-    grown = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    grown = (int(shortest * image.width / min(image.size)), int(shortest * image.height / min(image.size)))
     # A very long strip would grow beyond all bounds before it is fitted in: then it is fitted in at once.
     if max(grown) <= 4 * max(height, width):
         image = image.resize(grown, resample)
     if config.do_thumbnail:
-        image = _fitted(image, height, width, resample)
+        image = _fitted(image, height, width)
     if config.do_pad:
         image = _padded(image, height, width)
     return _tensor(image.resize((width, height), resample) if image.size != (width, height) else image, config)
 
 
-def _fitted(image: PIL.Image.Image, height: int, width: int, resample: PIL.Image.Resampling) -> PIL.Image.Image:
+def _fitted(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
     tall, wide = min(image.height, height), min(image.width, width)
     if (tall, wide) == (image.height, image.width):
         return image
@@ -55,7 +58,7 @@ def _fitted(image: PIL.Image.Image, height: int, width: int, resample: PIL.Image
         wide = int(image.width * tall / image.height)
     elif image.width > image.height:
         tall = int(image.height * wide / image.width)
-    return image.resize((max(1, wide), max(1, tall)), resample, reducing_gap=2.0)
+    return image.resize((max(1, wide), max(1, tall)), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _padded(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:

@@ -12,7 +12,7 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.hub_store import MARKER, default_name, digest_of, store, working_folder
 from paddock.builtin.model_names import parse_model
-from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
+from paddock.contracts.providers import DocumentTask, Imported, ModelImporter, Progress, TypeName
 from paddock.errors import BadRequest, ValidationFailed
 from paddock_extraction import facts
 from paddock_extraction.settings import ExtractionSettings
@@ -47,7 +47,7 @@ class DocumentModelImporter(ModelImporter):
         if quantize is not None:
             raise BadRequest("document models are taken as they are: quantise the export with optimum-cli")
         told(Progress(status="reading", completed=0, total=STEPS))
-        _check(folder)
+        task = _task(folder)
         files = list(_files(folder))
         size = sum(path.stat().st_size for path in files)
         if size > self._settings.max_model_mb * MIB:
@@ -55,7 +55,6 @@ class DocumentModelImporter(ModelImporter):
                 f"the model has {size // MIB} MiB; at most {self._settings.max_model_mb} are taken (extraction.max_model_mb)"
             )
         model = parse_model(name or default_name(folder, folder)).repo
-        task = _task(folder)
         with working_folder(self._cache.root) as work:
             told(Progress(status="copying", completed=1, total=STEPS))
             for path in files:
@@ -71,28 +70,26 @@ class DocumentModelImporter(ModelImporter):
         return Imported(model=model, folder=stored, size=kept, task=task, hint=_hint(model, task))
 
 
-def _check(folder: Path) -> None:
+def _task(folder: Path) -> DocumentTask:
+    """The first task of a model with all its files. Raises ValidationFailed for another folder."""
     try:
         lacking = facts.missing(folder)
+        if lacking:
+            raise ValidationFailed(f"{folder} can't be taken in: {lacking}")
+        return facts.tasks_of(folder)[0]
     except ValueError as error:
         raise ValidationFailed(f"{folder} is no model: {error}") from error
-    if lacking:
-        raise ValidationFailed(f"{folder} can't be taken in: {lacking}")
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What is run, and what lies beside it as its data; nothing through links that lead elsewhere."""
-    yield from (folder / name for name in SMALL if (folder / name).is_file())
-    for parent in (folder, folder / "onnx"):
-        if parent.is_dir():
-            yield from sorted(
-                path for path in parent.iterdir() if ".onnx" in path.name and path.is_file() and not path.is_symlink()
-            )
-
-
-def _task(folder: Path) -> str:
-    config = facts.read_json(folder / "config.json", facts.ModelConfig)
-    return facts.task_of(config) or "extraction"
+    """What is run, and what says how. Raises ValidationFailed for a link that leads elsewhere; those of a hub's cache lead from a
+    snapshot to the blobs beside it."""
+    home = (folder.parent.parent if folder.parent.name == "snapshots" else folder).resolve()
+    for path in (*(folder / name for name in SMALL), *facts.weights(folder)):
+        if path.is_file():
+            if not path.resolve().is_relative_to(home):
+                raise ValidationFailed(f"{path} is a link that leads out of the folder: put the file itself there")
+            yield path
 
 
 def _hint(model: str, task: str) -> str:

@@ -17,7 +17,7 @@ from paddock.builtin.helper import Refused
 from paddock.contracts.providers import FoundAnswer, FoundClass, FoundDocument, FoundField, Word
 from paddock_extraction import facts
 from paddock_extraction.donut import mean
-from paddock_extraction.facts import ModelConfig, Preprocessor, read_json, task_of
+from paddock_extraction.facts import ModelConfig, Preprocessor, read_json
 from paddock_extraction.images import layout_pixels
 from paddock_extraction.session import Session, damaged, read_tokenizer, shares
 from paddock_extraction.wire import Request
@@ -41,7 +41,7 @@ class LayoutModel:
     """A loaded model."""
 
     def __init__(self, folder: Path, threads: int, model: str) -> None:
-        graph = facts.find(folder, facts.GRAPHS)
+        graph = facts.graphs(folder).get("model")
         if graph is None:
             raise damaged(model, "it has no model.onnx")
         self._model = model
@@ -65,9 +65,6 @@ class LayoutModel:
 
     def find(self, request: Request) -> FoundDocument:
         """Do the task for one page. Raises Refused."""
-        own = task_of(self._config)
-        if own != request.task:
-            raise Refused(f"can't be read: the task of {self._model} is {own or 'none of these'}, not {request.task}")
         with PIL.Image.open(request.page) as image:
             size, pixels = image.size, layout_pixels(image, self._preprocessor)
         tokens = list(self._tokens(request.words, size))
