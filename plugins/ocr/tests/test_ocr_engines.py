@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 from paddock_ocr.engines import PaddleEngine, TesseractEngine
 from paddock_ocr.languages import PADDLE, by_code
-from paddock_ocr.samples import LETTER, drawn, encoded, many, write
+from paddock_ocr.samples import COLUMNS, LETTER, columns, drawn, encoded, many, write
 from paddock_ocr.settings import OcrSettings
 
 from paddock.contracts.providers import OcrEngine, PageImage
@@ -121,6 +121,21 @@ async def test_columns_are_read_one_after_the_other_and_a_heading_first(paddle: 
     write(page, herons, (720, 150))
     text = await text_of(paddle, await pages_of(encoded(page)))
     assert text.index("Notes") < text.index("museum opens") < text.index("go free") < text.index("Herons stand")
+
+
+async def test_columns_of_chinese_are_no_turned_page_and_go_from_the_right(
+    paddle: PaddleEngine, pages_of: Pages
+) -> None:
+    (found,) = await paddle.read(await pages_of(encoded(columns())), ["ch"])
+    assert (found.text.split("\n"), found.turned) == (list(COLUMNS), 0)
+    lefts = [line.box[0] for line in found.lines]
+    assert lefts == sorted(lefts, reverse=True)
+    assert all(line.box[3] - line.box[1] > 2 * (line.box[2] - line.box[0]) for line in found.lines)
+
+
+async def test_a_turned_page_of_chinese_columns_is_turned(paddle: PaddleEngine, pages_of: Pages) -> None:
+    (found,) = await paddle.read(await pages_of(encoded(columns().rotate(180))), ["ch"])
+    assert (found.text.split("\n"), found.turned != 0) == (list(COLUMNS), True)
 
 
 async def test_a_page_without_text_gives_no_text(engine: OcrEngine, pages_of: Pages) -> None:

@@ -1,7 +1,7 @@
 """Reading order, without any engine."""
 
 from paddock_ocr.boxes import unturned
-from paddock_ocr.order import joined, rows
+from paddock_ocr.order import from_right, joined, rows
 
 from paddock.contracts.providers import Line
 
@@ -40,6 +40,19 @@ def test_prices_beside_things_are_read_with_them() -> None:
 
 def test_an_empty_line_stands_where_the_page_leaves_more_room() -> None:
     assert joined(rows([line("a", 0, 0), line("b", 0, 25), line("c", 0, 80)])) == "a\nb\n\nc"
+
+
+def test_tall_columns_are_read_from_the_right_after_a_title_and_before_what_stands_below() -> None:
+    columns = [line(f"column {n}", 300 - 60 * n, 100, 30, 400) for n in range(3)]
+    page = [line("below", 0, 550), *columns[::-1], line("title", 0, 20)]
+    assert [[one.text for one in row] for row in from_right(page)] == [
+        ["title"],
+        ["column 0"],
+        ["column 1"],
+        ["column 2"],
+        ["below"],
+    ]
+    assert from_right([]) == []
 
 
 def test_nothing_and_very_much_are_no_fault() -> None:

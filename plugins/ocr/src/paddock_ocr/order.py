@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+import msgspec
+
 from paddock.contracts.providers import Line
+from paddock_ocr.boxes import Box
 
 DEPTH = 60  # cuts within cuts; a page that needs more is read row by row
 COLUMN_WIDTH = 6  # line heights: narrower things side by side are cells of a table, read row by row
@@ -17,6 +20,26 @@ Row = list[Line]
 def rows(lines: Sequence[Line]) -> list[Row]:
     """The lines grouped into rows, top to bottom within a column, each from left to right."""
     return list(_ordered(list(lines), DEPTH))
+
+
+def from_right(lines: Sequence[Line]) -> list[Row]:
+    """Rows of a page whose tall lines are columns, read from top to bottom, the first at the right. Wide lines above the middle
+    of the columns, such as a title, come first, the others last."""
+    tall = [line for line in lines if _height(line) > line.box[2] - line.box[0]]
+    if not tall:
+        return rows(lines)
+    turned = [msgspec.structs.replace(line, box=_on_its_side(line.box)) for line in tall]
+    upright = {id(one): line for one, line in zip(turned, tall, strict=True)}
+    columns = [[upright[id(one)] for one in row] for row in rows(turned)]
+    middle = median(line.box[1] + line.box[3] for line in tall)
+    wide = [line for line in lines if line not in tall]
+    above = [line for line in wide if line.box[1] + line.box[3] < middle]
+    return [*rows(above), *columns, *rows([line for line in wide if line not in above])]
+
+
+def _on_its_side(box: Box) -> Box:
+    left, top, right, bottom = box
+    return top, -right, bottom, -left
 
 
 def joined(ordered: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import onnxruntime
 import PIL.Image
@@ -16,7 +17,8 @@ from rapidocr.ch_ppocr_rec.typings import TextRecOutput
 
 from paddock.contracts.providers import Line, PageText, Word
 from paddock_ocr.boxes import Box, Turn, confidence, unturned_line
-from paddock_ocr.order import joined, rows
+from paddock_ocr.order import Row, from_right, joined, rows
+from paddock_ocr.vertical import are_columns
 from paddock_ocr.wire import Read
 
 SURE = 0.5  # of a line: what is less is noise
@@ -63,20 +65,24 @@ def read(request: Read) -> PageText:
     with PIL.Image.open(request.path) as image:
         pixels = _padded(np.asarray(image.convert("RGB"))[:, :, ::-1])
     ocr = engine(request.threads)
-    turn: Turn = 0
     found = _detect(ocr, pixels)
-    if found and (side := _sideways(found)):
-        turn = side
-        found = _detect(ocr, _turned(pixels, turn))
-    if found and _upside_down(found):
-        turn = _half_more(turn)
+    if found and _sideways(found) and _in_columns(ocr, found):
+        return _page_text(from_right(_recognised(ocr, found, found.as_columns(), request.threads)))
+    turn = _turn(found) if found else 0
+    if turn:
         found = _detect(ocr, _turned(pixels, turn))
     if not found:
         return PageText(text="", confidence=0.0, lines=[])
     height, width = pixels.shape[:2]
-    ordered = rows(_recognised(ocr, found, request.threads))
-    lines = [unturned_line(line, turn, width, height) for row in ordered for line in row]
-    return PageText(text=joined(ordered), confidence=confidence(lines), lines=lines, turned=turn)
+    ordered = rows(_recognised(ocr, found, found.upright, request.threads))
+    page = _page_text(ordered)
+    lines = [unturned_line(line, turn, width, height) for line in page.lines]
+    return msgspec.structs.replace(page, lines=lines, turned=turn)
+
+
+def _page_text(ordered: Sequence[Row]) -> PageText:
+    lines = [line for row in ordered for line in row]
+    return PageText(text=joined(ordered), confidence=confidence(lines), lines=lines)
 
 
 def _padded(pixels: Any) -> Any:
@@ -99,6 +105,18 @@ class _Detected(NamedTuple):
     upright: Any
     directions: Any
 
+    def lying(self) -> list[bool]:
+        """Which of the boxes are tall: they are cut out turned by 270 degrees."""
+        return [
+            abs(bottom - top) >= 1.5 * abs(right - left)
+            for (left, top), (right, _), (_, bottom), _ in self.detected.boxes
+        ]
+
+    def as_columns(self) -> list[Any]:
+        """What to read when tall boxes are columns: those as they were cut out, the others upright."""
+        both = zip(self.crops, self.upright, self.lying(), strict=True)
+        return [crop if lies else upright for crop, upright, lies in both]
+
 
 def _detect(ocr: Any, pixels: Any) -> _Detected | None:
     image, record = ocr.preprocess_img(pixels)
@@ -110,14 +128,26 @@ def _detect(ocr: Any, pixels: Any) -> _Detected | None:
     return _Detected(pixels, record, crops, detected, upright, directions)
 
 
-def _sideways(found: _Detected) -> Turn | None:
-    """90 when most text stands on its side; whether that was the right way is seen after turning."""
+def _turn(found: _Detected) -> Turn:
+    """By how much the page must be turned clockwise. What stands on its side was cut out turned by 270 degrees."""
+    if _sideways(found):
+        return 90 if _upside_down(found) else 270
+    return 180 if _upside_down(found) else 0
+
+
+def _sideways(found: _Detected) -> bool:
+    """Whether most text stands in tall boxes."""
     tall = wide = 0.0
     for (left, top), (right, _), (_, bottom), _ in found.detected.boxes:
         width, height = abs(right - left) + 1, abs(bottom - top) + 1
         tall += height if height > 2 * width else 0
         wide += width if width > 2 * height else 0
-    return 90 if tall > 2 * wide else None
+    return tall > 2 * wide
+
+
+def _in_columns(ocr: Any, found: _Detected) -> bool:
+    tall = [crop for crop, lies in zip(found.crops, found.lying(), strict=True) if lies]
+    return are_columns(tall, lambda crop: str(ocr.recognize_txt([crop]).txts[0]))
 
 
 def _upside_down(found: _Detected) -> bool:
@@ -128,16 +158,12 @@ def _upside_down(found: _Detected) -> bool:
     return votes > 0
 
 
-def _half_more(turn: Turn) -> Turn:
-    return 270 if turn == 90 else 180
-
-
 def _turned(pixels: Any, turn: Turn) -> Any:
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90))
 
 
-def _recognised(ocr: Any, found: _Detected, threads: int) -> list[Line]:
-    read = _read_lines(ocr, found.upright, threads)
+def _recognised(ocr: Any, found: _Detected, crops: Sequence[Any], threads: int) -> list[Line]:
+    read = _read_lines(ocr, crops, threads)
     result = ocr.build_final_output(
         found.pixels, found.detected, found.directions, read, list(found.crops), found.record
     )
