@@ -130,6 +130,25 @@ async def test_pages_are_plain_png_pictures(pages_of: Pages) -> None:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (page.width, page.height))
 
 
+@pytest.mark.parametrize(
+    ("mode", "white"), [("I", 255), ("I", 4095), ("I", 65_535), ("I;16", 4095), ("F", 1), ("F", 255)]
+)
+async def test_deep_pictures_are_as_bright_as_they_look(pages_of: Pages, mode: str, white: int) -> None:
+    deep = PIL.Image.new(mode, drawn().size)
+    deep.putdata([value * white / 255 if mode == "F" else value * white // 255 for value in drawn().tobytes()])
+    (page,) = await pages_of(encoded(deep, "TIFF"))
+    with PIL.Image.open(page.path) as image:
+        assert (image.mode, image.getextrema()) == ("L", (0, 255))
+
+
+async def test_light_ink_on_transparent_paper_is_seen(pages_of: Pages) -> None:
+    ink = PIL.Image.new("RGBA", drawn().size, (255, 255, 255, 0))
+    ink.paste((255, 255, 255, 255), mask=drawn().point(lambda value: 255 - value))
+    (page,) = await pages_of(encoded(ink))
+    with PIL.Image.open(page.path) as image:
+        assert image.convert("L").getextrema() == (0, 255)
+
+
 async def test_a_renderer_that_was_killed_is_replaced(renderer: Renderer, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(encoded(drawn()))

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import PIL.Image
 import PIL.ImageOps
@@ -21,6 +21,8 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 PDF = "application/pdf"
 PDF_PIXELS = 20_000_000  # of a page: A4 at 460 dpi; what is larger is made smaller
 MAX_SIDE = 30_000  # pixels
+FAINT = 32  # levels of grey between ink and paper
+_WHITES = (1, 255, 4095, 65_535)  # of pictures with more than eight bits, whose header does not say how many are in use
 _PDF_HEAD = 1024  # bytes in which %PDF must stand, as readers of PDF have it
 
 
@@ -115,17 +117,25 @@ def _resolution(image: PIL.Image.Image) -> int | None:
 
 
 def _clean(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Grey or RGB, without transparency: white shines through."""
+    """Grey or RGB, without transparency."""
     if image.mode.startswith("I") or image.mode == "F":
-        top = 65_535 if image.mode.startswith("I") else (image.getextrema()[1] or 1)
-        return image.convert("F").point(lambda value: value * (255 / float(top))).convert("L")  # type: ignore[arg-type]  # floats of one band
+        brightest = float(image.getextrema()[1] or 1)  # type: ignore[arg-type]  # floats of one band
+        white = next((top for top in _WHITES if brightest <= top), brightest)
+        return image.convert("F").point(lambda value: value * (255 / white)).convert("L")
     if image.mode in ("1", "L"):
         return image.convert("L")
     if "A" in image.getbands() or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", layer.size, "white")
-        return PIL.Image.alpha_composite(white, layer).convert("RGB")
+        return _on_paper(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _on_paper(layer: PIL.Image.Image) -> PIL.Image.Image:
+    """White shines through what is transparent; black where nothing could be seen on white."""
+    paper = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    darkest, lightest = cast("tuple[int, int]", paper.convert("L").getextrema())
+    if lightest - darkest > FAINT:
+        return paper
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "black"), layer).convert("RGB")
 
 
 def _saved(image: PIL.Image.Image, number: int, folder: str, dpi: int | None) -> PageImage:
