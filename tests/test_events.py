@@ -18,7 +18,7 @@ from paddock.errors import BadName, EventNotFound, ModelNotFound, ProjectNotFoun
 from paddock.outgoing import OutgoingClient
 from paddock.plugins import Plugins
 from paddock.services.core import Core
-from paddock.services.event_rows import parse_time
+from paddock.services.event_rows import parse_time, shares
 from paddock.services.events import EventLog, EventService
 from paddock.services.project_files import ProjectFiles
 from paddock.services.redaction import redacted
@@ -168,6 +168,37 @@ async def test_the_oldest_events_beyond_the_count_are_dropped_for_each_project(t
         quiet = await log.page("n", "quiet", EventFilter())
     assert [item.type for item in found.events] == ["t5", "t4", "t3"]
     assert quiet.total == 1
+
+
+async def test_few_events_of_a_type_outlive_many_of_another(tmp_path: Path) -> None:
+    async with logging(tmp_path, keep_count=40) as log:
+        for kind in ("instance", "model_download", "instance"):
+            log.record("n", "p", kind)
+        for number in range(200):
+            log.record("n", "p", "inference", number=number)
+            if number % 20 == 0:
+                await log.flush()
+        found = await listed(log, limit=1000)
+        newest = await log.one("n", "p", found.events[0].event_id)
+    kinds = [item.type for item in found.events]
+    assert (kinds.count("instance"), kinds.count("model_download")) == (2, 1)
+    assert 37 <= kinds.count("inference") <= 60
+    assert newest.data["number"] == 199
+
+
+@pytest.mark.parametrize(
+    ("counts", "keep", "expected"),
+    [
+        ({"a": 100, "b": 2}, 10, {"a": 8, "b": 2}),
+        ({"a": 100, "b": 80, "c": 1}, 11, {"a": 5, "b": 5, "c": 1}),
+        ({"a": 3, "b": 2}, 10, {"a": 3, "b": 2}),
+        ({"a": 1, "b": 1, "c": 1}, 2, {"a": 1, "b": 1, "c": 0}),
+        ({"a": 5, "b": 5}, 5, {"a": 3, "b": 2}),
+        ({}, 5, {}),
+    ],
+)
+def test_types_share_the_room_that_there_is(counts: dict[str, int], keep: int, expected: dict[str, int]) -> None:
+    assert shares(counts, keep) == expected
 
 
 async def test_events_that_are_too_old_are_dropped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from paddock.contracts.base import Json
 from paddock.contracts.events import EventDetail, EventFilter, EventItem, EventSummary, SubEvent
 from paddock.errors import FieldError, ValidationFailed
+from paddock.storage import Connection
 
 COLUMNS = "event_id, namespace, project, type, status, started, duration_ms, body"
 
@@ -108,3 +110,31 @@ def parse_time(field: str, text: str | None) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise ValidationFailed.of([FieldError(field, "not an ISO 8601 time such as 2024-01-15T10:30:00Z")]) from error
+
+
+def drop_many(db: Connection, key: tuple[str, str], keep: int) -> None:
+    """Drop the oldest events of a project (namespace, name) that has more than `keep`, so that no type of which there are
+    few gives way to one of which there are many."""
+    newest_first = (
+        "SELECT type, count(*) FROM events WHERE namespace = ? AND project = ? GROUP BY type ORDER BY max(id) DESC"
+    )
+    rows: list[Any] = db.execute(newest_first, key).fetchall()
+    counts: dict[str, int] = dict(rows)
+    for kind, share in shares(counts, keep).items():
+        if counts[kind] > share:
+            db.execute(
+                "DELETE FROM events WHERE namespace = ?1 AND project = ?2 AND type = ?3 AND id <= (SELECT id FROM events "
+                "WHERE namespace = ?1 AND project = ?2 AND type = ?3 ORDER BY id DESC LIMIT 1 OFFSET ?4)",
+                (*key, kind, share),
+            )
+
+
+def shares(counts: Mapping[str, int], keep: int) -> dict[str, int]:
+    """How many of each kind may stay, `keep` in all: kinds of which there are few keep theirs, the others get equal parts. What
+    can't be divided goes to those that are named first."""
+    found: dict[str, int] = {}
+    places = {kind: place for place, kind in enumerate(counts)}
+    for number, kind in enumerate(sorted(counts, key=lambda kind: (counts[kind], -places[kind]))):
+        found[kind] = min(counts[kind], keep // (len(counts) - number))
+        keep -= found[kind]
+    return found

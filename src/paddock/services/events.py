@@ -37,7 +37,7 @@ from paddock.contracts.events import (
 )
 from paddock.errors import EventNotFound, PaddockError
 from paddock.services.core import Core
-from paddock.services.event_rows import COLUMNS, Body, conditions, event_detail, event_item
+from paddock.services.event_rows import COLUMNS, Body, conditions, drop_many, event_detail, event_item
 from paddock.services.project_files import ProjectFiles
 from paddock.services.redaction import clipped, needs_redaction, redacted
 from paddock.storage import Connection, check_name
@@ -117,7 +117,7 @@ _Row = tuple[str, str, str, str, str, float, float, bytes]
 
 
 class EventLog:
-    """Takes events and keeps them: by count for each project, and by age (settings ``events``)."""
+    """Takes events and keeps them: by count for each project, fairly among their types, and by age (settings ``events``)."""
 
     def __init__(self, core: Core, *, clock: Callable[[], float] = time.time) -> None:
         self._core = core
@@ -244,11 +244,7 @@ class EventLog:
             rows,
         )
         for key in full:
-            db.execute(
-                "DELETE FROM events WHERE namespace = ?1 AND project = ?2 AND id <= (SELECT id FROM events "
-                "WHERE namespace = ?1 AND project = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
-                (*key, self._settings.keep_count),
-            )
+            drop_many(db, key, self._settings.keep_count)
             self._written[key] = 0
         if full:
             self._drop_old(db)

@@ -162,4 +162,9 @@ CREATE INDEX uploads_by_hash ON uploads (hash);
 CREATE INDEX uploads_by_end ON uploads (expires);
 """
 
-MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS, RECORDS + KEYS + USERS + UPLOADS]
+# How many events a project has of each type, without looking at the events themselves.
+EVENT_TYPES = """
+CREATE INDEX events_by_type ON events (namespace, project, type);
+"""
+
+MIGRATIONS: list[Migration] = [SESSIONS + EVENTS + FILES + TASKS, RECORDS + KEYS + USERS + UPLOADS, EVENT_TYPES]
