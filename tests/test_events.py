@@ -116,6 +116,16 @@ async def test_of_a_foreign_error_only_the_class_is_kept(tmp_path: Path) -> None
         assert (await detail(log)).error == "OSError"
 
 
+async def test_an_event_that_is_over_tells_how_long_it_took_and_began_so_long_ago(tmp_path: Path) -> None:
+    async with logging(tmp_path) as log:
+        log.record("n", "p", "fit", seconds=90.0)
+        log.record("n", "p", "pull")
+        short, long = (await listed(log)).events
+    assert short.duration_ms < 1000
+    assert long.duration_ms == pytest.approx(90_000, abs=1000)
+    assert long.timestamp < short.timestamp
+
+
 async def test_only_the_first_end_of_an_event_counts(tmp_path: Path) -> None:
     async with logging(tmp_path) as log:
         event = log.begin("n", "p", "inference")

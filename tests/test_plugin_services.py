@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from paddock.contracts.base import Context, Json, Service, endpoint, hookimpl
@@ -158,6 +159,10 @@ class TestRecords:
         assert await records.delete("kind", "a") is True
         assert await records.delete("kind", "a") is False
         assert await records.get("kind", "a") is None
+
+    async def test_what_is_json_already_is_stored_as_it_is(self, records: Records) -> None:
+        await records.put("kind", "a", msgspec.Raw(b'{"n": [1, 2]}'))
+        assert await records.get("kind", "a") == {"n": [1, 2]}
 
     async def test_kinds_are_apart(self, records: Records) -> None:
         await records.put("one", "a", 1)

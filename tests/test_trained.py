@@ -16,14 +16,15 @@ from paddock.builtin.trained import (
     Key,
     ModelFiles,
     base_name,
-    choices,
     is_version,
-    new_version,
     newest,
+    not_there,
 )
-from paddock.builtin.trained.fits import WAITING
+from paddock.builtin.trained.fits import ATTEMPTS, SLICE, WAITING, encoded
+from paddock.builtin.trained.names import new_version, stored_name
+from paddock.contracts.fits import Fitting
 from paddock.errors import BadName, ModelNotFound, ProviderUnavailable, RateLimited
-from paddock.testing.host import MemoryHost
+from paddock.testing.host import MemoryHost, MemoryRecords
 
 NOW = datetime(2025, 12, 15, 23, 59, 59).astimezone()
 
@@ -49,12 +50,32 @@ def test_latest_is_the_newest_version_else_the_bare_name(known: list[str], name:
     assert newest(name, known) == means
 
 
-def test_the_sentence_about_a_missing_model_tells_what_there_is() -> None:
-    assert choices("sensr", ["sensor", "other"]) == "near names: sensor"
-    assert (
-        choices("x", [f"model{at}" for at in range(7)]) == "there are model0, model1, model2, model3, model4 and 2 more"
-    )
-    assert choices("x", []) == "none is saved: fit one first"
+VERSIONS = ["sensor_20250101_000000", "sensor_20260101_000000", "other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "says"),
+    [
+        ("sensr", ["sensor", "other"], "near names: sensor"),
+        ("sensr-latest", VERSIONS, "near names: sensor_20260101_000000"),
+        ("SENSR", VERSIONS, "near names: sensor_20260101_000000"),
+        ("sensor", VERSIONS, "newest version is sensor_20260101_000000, which sensor-latest under /v1/ml stands for"),
+        ("sensor-latest", VERSIONS, "under /v1/ml it stands for sensor_20260101_000000"),
+        ("other-latest", VERSIONS, "under /v1/ml it stands for other"),
+        ("x", [f"model{at}" for at in range(7)], "there are model0, model1, model2, model3, model4 and 2 more"),
+        ("x", [], "none is saved: fit one first"),
+    ],
+)
+def test_the_sentence_about_a_missing_model_tells_what_there_is(name: str, known: list[str], says: str) -> None:
+    assert not_there("model", name, known).startswith(f"no model '{name}'; ")
+    assert not_there("model", name, known).endswith(says)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_fit_stores_what_latest_would_hide(overwrite: bool) -> None:
+    assert stored_name("m", (), overwrite=overwrite).startswith("m")
+    with pytest.raises(BadName, match="newest version"):
+        stored_name("m-latest", (), overwrite=overwrite)
 
 
 def test_a_model_is_replaced_whole_and_its_old_graph_goes(tmp_path: Path) -> None:
@@ -154,27 +175,67 @@ class Asked(msgspec.Struct):
     number: int
 
 
-async def test_fits_run_one_after_another_and_only_so_many_wait() -> None:
-    running, most = 0, 0
-    gate = asyncio.Event()
+def about(request: Asked) -> Fitting:
+    return Fitting(model=f"m{request.number}", samples=1)
 
-    async def run(request: Asked) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await gate.wait()
-        running -= 1
+
+class Gate:
+    """A fit that waits to be let on; `done` has the numbers of those that ended."""
+
+    def __init__(self, host: MemoryHost | None = None) -> None:
+        self.host = host or MemoryHost()
+        self.open = asyncio.Event()
+        self.entered = asyncio.Event()
+        self.done: list[int] = []
+        self.running = self.most = 0
+        self.fits = Fits(self.host, Asked, self.run, about)
+
+    async def run(self, request: Asked) -> int:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.entered.set()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.open, self.host.stopping)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        self.running -= 1
+        if not self.open.is_set():
+            waits[0].cancel()
+            raise ProviderUnavailable("the server is stopping")
+        waits[1].cancel()
+        self.done.append(request.number)
         return request.number
 
-    fits = Fits(MemoryHost(), Asked, run)
-    works = [asyncio.ensure_future(fits.run(Asked(at), durable=False)) for at in range(WAITING)]
+    def ask(self, number: int, *, durable: bool = False) -> asyncio.Future[int]:
+        return asyncio.ensure_future(self.fits.run(Asked(number), durable=durable))
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_fits_run_in_the_order_of_their_requests_and_only_so_many_wait(durable: bool) -> None:
+    gate = Gate()
+    works = [gate.ask(at, durable=durable and at % 2 == 0) for at in range(WAITING)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited, match="waiting"):
-        await fits.run(Asked(99), durable=False)
-    gate.set()
-    assert await asyncio.gather(*works) == list(range(WAITING))
-    assert most == 1
-    assert await fits.run(Asked(1), durable=True) == 1
+        await gate.ask(99)
+    await gate.entered.wait()
+    assert [(one.model, one.state) for one in gate.fits.under_way()][:2] == [("m0", "running"), ("m1", "waiting")]
+    gate.open.set()
+    assert await asyncio.gather(*works) == gate.done == list(range(WAITING))
+    assert gate.most == 1
+    assert gate.fits.under_way() == []
+    assert await gate.ask(1, durable=True) == 1
+
+
+async def test_a_fit_goes_on_when_its_client_leaves() -> None:
+    gate = Gate()
+    works = [gate.ask(1, durable=True), gate.ask(2)]
+    await gate.entered.wait()
+    for work in works:
+        work.cancel()
+    await asyncio.wait(works)
+    assert [one.model for one in gate.fits.under_way()] == ["m1", "m2"]
+    gate.open.set()
+    await gate.fits.settled()
+    assert gate.done == [1, 2]
+    assert await gate.host.records.all("fit") == await gate.host.records.all("fit_request") == {}
 
 
 async def test_a_fit_that_fails_is_not_tried_again() -> None:
@@ -183,7 +244,78 @@ async def test_a_fit_that_fails_is_not_tried_again() -> None:
     async def run(request: Asked) -> int:
         raise BadName(f"{request.number}")
 
-    fits = Fits(host, Asked, run)
+    fits = Fits(host, Asked, run, about)
     with pytest.raises(BadName):
         await fits.run(Asked(1), durable=True)
-    assert await host.records.all("fit") == {}
+    assert await host.records.all("fit") == await host.records.all("fit_request") == {}
+
+
+async def test_stopping_keeps_the_long_fits_for_the_next_start_and_counts_as_no_failure() -> None:
+    records = MemoryRecords()
+    gate = Gate(MemoryHost(records))
+    works = [gate.ask(1, durable=True), gate.ask(2, durable=True), gate.ask(3)]
+    await gate.entered.wait()
+    for _ in range(ATTEMPTS + 1):
+        gate.host.stopping.set()
+        await gate.fits.settled()
+        assert gate.done == []
+        gate = Gate(MemoryHost(records))
+        async with gate.fits.running():
+            await gate.entered.wait()
+            gate.host.stopping.set()
+    told = [str(error) for error in await asyncio.gather(*works, return_exceptions=True)]
+    assert ["is done when it is back" in one for one in told] == [True, True, False]
+    gate = Gate(MemoryHost(records))
+    gate.open.set()
+    async with gate.fits.running():
+        assert await gate.ask(4) == 4
+    assert gate.done == [1, 2, 4]
+    assert [line["attempts"] for line in gate.host.lines if line["event"] == "fit_resumed"] == [1, 1]
+    assert await records.all("fit") == await records.all("fit_request") == {}
+
+
+async def test_a_fit_that_ended_the_server_too_often_is_given_up_and_told() -> None:
+    records = MemoryRecords()
+    for attempts in range(1, ATTEMPTS + 1):
+        gate = Gate(MemoryHost(records))
+        async with asyncio.TaskGroup() as group:
+            life = group.create_task(one_life(gate, first=attempts == 1))
+            await gate.entered.wait()
+            life.cancel()
+        (note,) = (await records.all("fit")).values()
+        assert note["attempts"] == attempts
+    gate = Gate(MemoryHost(records))
+    async with gate.fits.running():
+        assert gate.fits.under_way() == []
+    assert [(event["type"], event["model"]) for event in gate.host.events] == [("fit_given_up", "m1")]
+    assert await records.all("fit") == await records.all("fit_request") == {}
+
+
+async def one_life(gate: Gate, *, first: bool) -> None:
+    async with gate.fits.running():
+        await (gate.ask(1, durable=True) if first else asyncio.Event().wait())
+
+
+async def test_what_is_left_of_a_fit_that_was_not_noted_whole_is_removed() -> None:
+    host = MemoryHost()
+    await host.records.put("fit", "half", {"fitting": {"model": "m", "samples": 1}})
+    await host.records.put("fit", "foreign", {"request": {}, "attempts": 0})
+    gate = Gate(host)
+    gate.open.set()
+    async with gate.fits.running():
+        await gate.fits.settled()
+    assert (gate.done, await host.records.all("fit")) == ([], {})
+    assert [event["type"] for event in host.events] == ["fit_given_up"] * 2
+
+
+class Many(msgspec.Struct, rename={"rows": "data"}):
+    """A request with a list."""
+
+    rows: list[list[float]]
+    name: str | None = None
+
+
+@pytest.mark.parametrize("count", [0, 1, SLICE, 2 * SLICE + 1])
+def test_a_request_is_encoded_in_slices_to_the_same_json(count: int) -> None:
+    request = Many([[float(at), 1.5] for at in range(count)])
+    assert msgspec.json.decode(encoded(request), type=Many) == request

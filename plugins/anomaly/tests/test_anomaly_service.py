@@ -310,26 +310,14 @@ async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_p
     assert len(await host.records.all("fit")) == 1
     host.stopping.clear()
     # The next start does the same work, here on data that are quickly learnt.
-    ((name, body),) = (await host.records.all("fit")).items()
-    body["request"]["epochs"] = 1
-    await host.records.put("fit", name, body)
+    ((name, body),) = (await host.records.all("fit_request")).items()
+    body["epochs"] = 1
+    await host.records.put("fit_request", name, body)
     after = service(tmp_path, host, durable_above=1)
     async with after.running(), asyncio.timeout(60):
         await after._fits.settled()
     assert await records.all("fit") == {}
     assert [item.name for item in (await after.anomaly_models(context())).data] == ["m"]
-
-
-async def test_a_fit_that_ended_the_server_too_often_is_given_up(tmp_path: Path) -> None:
-    host = MemoryHost()
-    await host.records.put("fit", "bad", {"request": msgspec.to_builtins(AnomalyFit(data=DATA)), "attempts": 3})
-    await host.records.put("fit", "worse", {"request": {"no": 1}, "attempts": 0})
-    after = service(tmp_path, host)
-    async with after.running(), asyncio.timeout(60):
-        await after._fits.settled()
-    assert await host.records.all("fit") == {}
-    assert (await after.anomaly_models(context())).data == []
-    assert {line["event"] for line in host.lines} == {"fit_given_up", "fit_not_resumed"}
 
 
 async def test_detect_explains_only_what_it_returns(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, Json, Name, endpoint
+from paddock.contracts.fits import Fitting
 from paddock.errors import (
     BadName,
     BadRequest,
@@ -257,12 +258,13 @@ class AnomalyItem(msgspec.Struct, kw_only=True):
 
 
 class AnomalyList(msgspec.Struct, kw_only=True):
-    """All saved models, the newest first."""
+    """All saved models, the newest first, and the fits that are not done, in their order."""
 
     object: Literal["list"] = "list"
     data: list[AnomalyItem]
     models_dir: str
     total: int
+    fitting: list[Fitting]
 
 
 class AnomalyDeleted(msgspec.Struct, kw_only=True):
@@ -275,8 +277,8 @@ class AnomalyDeleted(msgspec.Struct, kw_only=True):
 
 @endpoint("POST", "/v1/anomaly/fit", access="write", tags=("ml",), raises=_FIT)
 def anomaly_fit(ctx: Context, data: AnomalyFit) -> Awaitable[AnomalyFitted]:
-    """Learn and save a detector under exactly this name, replacing what has it. A long fit that the end of the server cuts
-    short is done at the next start."""
+    """Learn and save a detector under exactly this name, replacing what has it. A fit goes on when its client leaves; a long
+    one that the end of the server cuts short is done at the next start."""
 
 
 @endpoint("POST", "/v1/anomaly/score", access="infer", tags=("ml",), raises=_USE)
@@ -319,8 +321,8 @@ def anomaly_delete(ctx: Context, params: AnomalyFilePath) -> Awaitable[AnomalyDe
 
 @endpoint("POST", "/v1/ml/anomaly/fit", access="write", tags=("ml",), raises=_FIT)
 def ml_anomaly_fit(ctx: Context, data: AnomalyFitVersioned) -> Awaitable[AnomalyFittedVersioned]:
-    """Learn and save a detector as a new version, or with `overwrite` under its own name. A name for new versions has 48
-    characters at most and does not end in ``-latest``."""
+    """Learn and save a detector as a new version, or with `overwrite` under its own name. A name does not end in
+    ``-latest``; one for new versions has 48 characters at most."""
 
 
 @endpoint("POST", "/v1/ml/anomaly/score", access="infer", tags=("ml",), raises=_USE)

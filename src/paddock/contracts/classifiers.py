@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from paddock.contracts.base import Context, Name, endpoint
+from paddock.contracts.fits import Fitting
 from paddock.errors import (
     BadName,
     BadRequest,
@@ -186,12 +187,13 @@ class ClassifierItem(msgspec.Struct, kw_only=True):
 
 
 class ClassifierList(msgspec.Struct, kw_only=True):
-    """All saved models, the newest first."""
+    """All saved models, the newest first, and the fits that are not done, in their order."""
 
     object: Literal["list"] = "list"
     data: list[ClassifierItem]
     models_dir: str
     total: int
+    fitting: list[Fitting]
 
 
 class ClassifierDeleted(msgspec.Struct, kw_only=True):
@@ -205,8 +207,8 @@ class ClassifierDeleted(msgspec.Struct, kw_only=True):
 
 @endpoint("POST", "/v1/classifier/fit", access="write", tags=("ml",), raises=_FIT)
 def classifier_fit(ctx: Context, data: ClassifierFit) -> Awaitable[ClassifierFitted]:
-    """Learn and save a classifier under exactly this name, replacing what has it. A long fit that the end of the server
-    cuts short is done at the next start."""
+    """Learn and save a classifier under exactly this name, replacing what has it. A fit goes on when its client leaves; a
+    long one that the end of the server cuts short is done at the next start."""
 
 
 @endpoint("POST", "/v1/classifier/predict", access="infer", tags=("ml",), raises=_USE)
@@ -236,8 +238,8 @@ def classifier_delete(ctx: Context, params: ClassifierPath) -> Awaitable[Classif
 
 @endpoint("POST", "/v1/ml/classifier/fit", access="write", tags=("ml",), raises=_FIT)
 def ml_classifier_fit(ctx: Context, data: ClassifierFitVersioned) -> Awaitable[ClassifierFittedVersioned]:
-    """Learn and save a classifier as a new version, or with `overwrite` under its own name. A name for new versions has 48
-    characters at most and does not end in ``-latest``."""
+    """Learn and save a classifier as a new version, or with `overwrite` under its own name. A name does not end in
+    ``-latest``; one for new versions has 48 characters at most."""
 
 
 @endpoint("POST", "/v1/ml/classifier/predict", access="infer", tags=("ml",), raises=_USE)

@@ -74,6 +74,11 @@ class Event:
         self._steps: list[tuple[str, float, float, dict[str, Any]]] = []
         self.first_token_ms: float | None = None
 
+    def earlier(self, seconds: float) -> None:
+        """Let the event have begun so long ago."""
+        self.started -= seconds
+        self._begun -= seconds
+
     def sub(self, name: str, /, **data: Any) -> None:
         """Record a step; its duration is the time since the step before."""
         if len(self._steps) >= MAX_STEPS:
@@ -163,10 +168,18 @@ class EventLog:
         return event
 
     def record(
-        self, namespace: str, project: str, event_type: str, *, error: BaseException | str | None = None, **data: Any
+        self,
+        namespace: str,
+        project: str,
+        event_type: str,
+        *,
+        error: BaseException | str | None = None,
+        seconds: float = 0.0,
+        **data: Any,
     ) -> None:
-        """An event without steps that is over already."""
+        """An event without steps that is over already, and took so many seconds."""
         event = self.begin(namespace, project, event_type)
+        event.earlier(seconds)
         if error is None:
             event.finish(**data)
         else:

@@ -28,7 +28,7 @@ class PluginRecords:
         self._core = core
         self._plugin = plugin
 
-    async def put(self, kind: str, name: str, body: Json) -> None:
+    async def put(self, kind: str, name: str, body: Json | msgspec.Raw) -> None:
         """See `Records.put`."""
         values = (self._plugin, kind, name, msgspec.json.encode(body))
 
@@ -120,6 +120,8 @@ class PluginHost:
         """See `Host.log`."""
         self._core.log.event(event, level, plugin=self._plugin, **fields)
 
-    def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
+    def record(
+        self, event_type: str, /, *, error: BaseException | str | None = None, seconds: float = 0.0, **data: Json
+    ) -> None:
         """See `Host.record`."""
-        self._events.record("", "", event_type, error=error, **data)
+        self._events.record("", "", event_type, error=error, seconds=seconds, **data)

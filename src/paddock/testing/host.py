@@ -21,7 +21,7 @@ class MemoryRecords:
         """Set when something was put."""
         self._rows: dict[tuple[str, str], bytes] = {}
 
-    async def put(self, kind: str, name: str, body: Json) -> None:
+    async def put(self, kind: str, name: str, body: Json | msgspec.Raw) -> None:
         """See `Records.put`."""
         self._rows[kind, name] = msgspec.json.encode(body)
         self.noted.set()
@@ -67,9 +67,11 @@ class MemoryHost:
             raise ValueError(f"{level} is no level of the log: {', '.join(typing.get_args(Level))} are")
         self.lines.append({"event": event, "level": level, **fields})
 
-    def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
+    def record(
+        self, event_type: str, /, *, error: BaseException | str | None = None, seconds: float = 0.0, **data: Json
+    ) -> None:
         """Keep an event."""
-        self.events.append({"type": event_type, "error": error, **data})
+        self.events.append({"type": event_type, "error": error, "seconds": seconds, **data})
 
 
 def context(caller: Caller | None = None) -> Context:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from paddock.builtin.trained import Found, Key, base_name, choices, is_version, shown
+from paddock.builtin.trained import Found, Key, base_name, is_version, not_there, shown
 from paddock.contracts.anomaly import (
     AnomalyFit,
     AnomalyFitted,
@@ -22,6 +22,7 @@ from paddock.contracts.anomaly import (
     ScoredRow,
     ScoreSummary,
 )
+from paddock.contracts.fits import Fitting
 from paddock.errors import Conflict, ModelNotFound
 from paddock.storage import check_name
 from paddock_anomaly.backends import Options
@@ -30,6 +31,11 @@ from paddock_anomaly.fitting import Wanted
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SUFFIXES = (".onnx", ".pkl", ".joblib", ".pt")
+
+
+def about(request: AnomalyFit) -> Fitting:
+    """A fit in the list."""
+    return Fitting(model=request.model, backend=request.backend, samples=len(request.data))
 
 
 def wanted(request: AnomalyFit, stopped: Callable[[], bool]) -> Wanted:
@@ -146,17 +152,14 @@ def named(text: str, keys: Sequence[Key]) -> Key:
     if len(bare) > 1:
         raise Conflict(f"{text[:64]} has several backends: delete one of {', '.join(map(filename, bare))}")
     if not bare:
-        raise ModelNotFound(missing(text, None, keys))
+        raise ModelNotFound(missing(name, backend, keys, text))
     return bare[0]
 
 
-def missing(name: str, backend: Backend | None, keys: Sequence[Key]) -> str:
-    """The sentence about a model that is not there, with near names."""
-    text = f"no anomaly model {name[:64]!r}" + (f" with the backend {backend}" if backend else "")
+def missing(name: str, backend: Backend | None, keys: Sequence[Key], shown: str | None = None) -> str:
+    """The sentence about a model that is not there, with near names; `shown` is what was asked for instead of the name."""
+    what = "anomaly model"
     others = sorted({key[1] for key in keys if key[0] == name})
-    if others:
-        return f"{text}; it was fitted with {', '.join(others)}"
-    versions = [key[0] for key in keys if base_name(key[0]) == name]
-    if versions:
-        return f"{text}; its newest version is {max(versions)}, which {name[:64]}-latest under /v1/ml stands for"
-    return f"{text}; {choices(name, sorted({key[0] for key in keys}))}"
+    if others and backend:
+        return f"no {what} {name[:64]!r} with the backend {backend}; it was fitted with {', '.join(others)}"
+    return not_there(what, name, sorted({key[0] for key in keys}), shown)

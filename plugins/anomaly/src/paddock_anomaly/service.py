@@ -6,12 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, new_version, newest, shown
+from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, newest, shown
 from paddock.contracts.anomaly import (
     AnomalyDeleted,
     AnomalyFilePath,
@@ -31,11 +30,11 @@ from paddock.contracts.anomaly import (
 )
 from paddock.contracts.base import Caller, Context, Service, hookimpl
 from paddock.contracts.providers import Host
-from paddock.errors import BadRequest, Forbidden, ModelNotFound, PaddockError
+from paddock.errors import BadRequest, Forbidden, ModelNotFound
 from paddock.storage import check_name
 from paddock_anomaly.detector import Detector, Facts
 from paddock_anomaly.fitting import fit
-from paddock_anomaly.replies import detected, filename, fitted, item, missing, named, scored, wanted
+from paddock_anomaly.replies import about, detected, filename, fitted, item, missing, named, scored, wanted
 from paddock_anomaly.settings import AnomalySettings
 
 
@@ -47,8 +46,7 @@ class AnomalyService(Service):
         self._host = host
         self._files = ModelFiles(folder, depth=2)  # NAME/BACKEND
         self._memory = InMemory(self._read, settings.keep_loaded)
-        self._fits = Fits(host, AnomalyFit, self._fit)
-        self._coming: set[str] = set()
+        self._fits = Fits(host, AnomalyFit, self._fit, about)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -62,17 +60,19 @@ class AnomalyService(Service):
         started = time.perf_counter()
         try:
             facts, path = await asyncio.to_thread(self._learn, request)
-            elapsed = round((time.perf_counter() - started) * 1000, 2)
-        except PaddockError as error:
-            self._record(request, error=error)
+        except Exception as error:
+            self._record(request, started, error)
             raise
         self._memory.drop((request.model, request.backend))
-        self._record(request, training_time_ms=elapsed)
-        return fitted(request.model, facts, path, elapsed)
+        return fitted(request.model, facts, path, self._record(request, started))
 
-    def _record(self, request: AnomalyFit, error: PaddockError | None = None, training_time_ms: float = 0) -> None:
-        about = {"model": request.model, "backend": request.backend, "samples": len(request.data)}
-        self._host.record("anomaly_fit", error=error, training_time_ms=training_time_ms, **about)
+    def _record(self, request: AnomalyFit, started: float, error: Exception | None = None) -> float:
+        """Write the event; the milliseconds since `started`."""
+        seconds = time.perf_counter() - started
+        elapsed = round(seconds * 1000, 2)
+        found = {"model": request.model, "backend": request.backend, "samples": len(request.data)}
+        self._host.record("anomaly_fit", error=error, seconds=seconds, training_time_ms=elapsed, **found)
+        return elapsed
 
     def _learn(self, request: AnomalyFit) -> tuple[Facts, Path]:
         facts, graph = fit(request.data, wanted(request, self._host.stopping.is_set), self._settings)
@@ -93,21 +93,12 @@ class AnomalyService(Service):
     @hookimpl
     async def ml_anomaly_fit(self, data: AnomalyFitVersioned) -> AnomalyFittedVersioned:
         """See the contract."""
-        name = data.model if data.overwrite else await self._version(data.model)
+        name = await self._fits.name_for(data.model, self._files, overwrite=data.overwrite)
         fields = {field: getattr(data, field) for field in AnomalyFit.__struct_fields__}
-        try:
-            done = await self._run(AnomalyFit(**{**fields, "model": name}))
-        finally:
-            self._coming.discard(name)
+        done = await self._run(AnomalyFit(**{**fields, "model": name}))
         return AnomalyFittedVersioned(
             **msgspec.structs.asdict(done), base_name=data.model, versioned_name=name, overwrite=data.overwrite
         )
-
-    async def _version(self, name: str) -> str:
-        taken = {key[0] for key in await asyncio.to_thread(self._files.keys)} | self._coming
-        version = new_version(name, taken, datetime.now().astimezone())
-        self._coming.add(version)
-        return version
 
     # -- finding
 
@@ -186,7 +177,8 @@ class AnomalyService(Service):
     async def _models(self, ctx: Context) -> AnomalyList:
         found = await asyncio.to_thread(self._files.all)
         items = [item(one) for one in found if ctx.caller.may_use(one.key[0])]
-        return AnomalyList(data=items, models_dir=shown(self._files.root, 0), total=len(items))
+        fitting = [one for one in self._fits.under_way() if ctx.caller.may_use(one.model)]
+        return AnomalyList(data=items, models_dir=shown(self._files.root, 0), total=len(items), fitting=fitting)
 
     async def _delete(self, params: AnomalyFilePath) -> AnomalyDeleted:
         key = named(params.filename, await asyncio.to_thread(self._files.keys))

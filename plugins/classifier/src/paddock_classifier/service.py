@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -19,10 +18,9 @@ from paddock.builtin.trained import (
     Key,
     ModelFiles,
     base_name,
-    choices,
     is_version,
-    new_version,
     newest,
+    not_there,
     shown,
 )
 from paddock.contracts.base import Caller, Context, Json, Service, hookimpl
@@ -43,8 +41,9 @@ from paddock.contracts.classifiers import (
     ClassifierSave,
     ClassifierSaved,
 )
+from paddock.contracts.fits import Fitting
 from paddock.contracts.providers import Host
-from paddock.errors import Conflict, Forbidden, ModelNotFound, PaddockError
+from paddock.errors import Conflict, Forbidden, ModelNotFound
 from paddock.storage import check_name
 from paddock_classifier.base_models import BaseModel, chosen, named
 from paddock_classifier.examples import limit_scores, limit_texts, prepared
@@ -79,8 +78,7 @@ class ClassifierService(Service):
         self._host = host
         self._files = ModelFiles(folder)
         self._memory = InMemory(self._read, settings.keep_loaded)
-        self._fits = Fits(host, ClassifierFit, self._fit)
-        self._coming: set[str] = set()
+        self._fits = Fits(host, ClassifierFit, self._fit, about)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -94,12 +92,11 @@ class ClassifierService(Service):
         started = time.perf_counter()
         try:
             facts, path = await self._learn(request)
-        except PaddockError as error:
-            self._record(request, error=error)
+        except Exception as error:
+            self._record(request, started, error=error)
             raise
-        elapsed = round((time.perf_counter() - started) * 1000, 2)
         self._memory.drop((request.model,))
-        self._record(request, base_model=facts.base_model, classes=len(facts.labels), training_time_ms=elapsed)
+        elapsed = self._record(request, started, base_model=facts.base_model, classes=len(facts.labels))
         return ClassifierFitted(
             model=request.model,
             base_model=facts.base_model,
@@ -110,9 +107,13 @@ class ClassifierService(Service):
             saved_path=shown(path, 1),
         )
 
-    def _record(self, request: ClassifierFit, error: PaddockError | None = None, **about: Json) -> None:
-        about |= {"model": request.model, "samples": len(request.training_data)}
-        self._host.record("classifier_fit", error=error, **about)
+    def _record(self, request: ClassifierFit, started: float, error: Exception | None = None, **found: Json) -> float:
+        """Write the event; the milliseconds since `started`."""
+        seconds = time.perf_counter() - started
+        elapsed = round(seconds * 1000, 2)
+        found |= {"model": request.model, "samples": len(request.training_data), "training_time_ms": elapsed}
+        self._host.record("classifier_fit", error=error, seconds=seconds, **found)
+        return elapsed
 
     async def _learn(self, request: ClassifierFit) -> tuple[Facts, Path]:
         texts, places, labels = prepared(request.training_data, self._settings)
@@ -153,21 +154,12 @@ class ClassifierService(Service):
     @hookimpl
     async def ml_classifier_fit(self, data: ClassifierFitVersioned) -> ClassifierFittedVersioned:
         """See the contract."""
-        name = data.model if data.overwrite else await self._version(data.model)
+        name = await self._fits.name_for(data.model, self._files, overwrite=data.overwrite)
         fields = {field: getattr(data, field) for field in ClassifierFit.__struct_fields__}
-        try:
-            done = await self._run(ClassifierFit(**{**fields, "model": name}))
-        finally:
-            self._coming.discard(name)
+        done = await self._run(ClassifierFit(**{**fields, "model": name}))
         return ClassifierFittedVersioned(
             **msgspec.structs.asdict(done), base_name=data.model, versioned_name=name, overwrite=data.overwrite
         )
-
-    async def _version(self, name: str) -> str:
-        taken = {key[0] for key in await asyncio.to_thread(self._files.keys)} | self._coming
-        version = new_version(name, taken, datetime.now().astimezone())
-        self._coming.add(version)
-        return version
 
     # -- finding
 
@@ -184,7 +176,7 @@ class ClassifierService(Service):
         if not caller.may_use(found):
             raise Forbidden(f"the key may not use the model {found}")
         if found not in names:
-            raise ModelNotFound(missing(name, [one for one in names if caller.may_use(one)]))
+            raise ModelNotFound(not_there("classifier", name, [one for one in names if caller.may_use(one)]))
         return (found,)
 
     # -- classifying
@@ -244,7 +236,8 @@ class ClassifierService(Service):
     async def _models(self, ctx: Context) -> ClassifierList:
         found = await asyncio.to_thread(self._files.all)
         items = [item(one) for one in found if ctx.caller.may_use(one.key[0])]
-        return ClassifierList(data=items, models_dir=shown(self._files.root, 0), total=len(items))
+        fitting = [one for one in self._fits.under_way() if ctx.caller.may_use(one.model)]
+        return ClassifierList(data=items, models_dir=shown(self._files.root, 0), total=len(items), fitting=fitting)
 
     async def _delete(self, params: ClassifierPath) -> ClassifierDeleted:
         key = (check_name(params.model_name, "model"),)
@@ -252,7 +245,7 @@ class ClassifierService(Service):
             await asyncio.to_thread(self._files.delete, key)
         except ModelNotFound as error:
             names = [one[0] for one in await asyncio.to_thread(self._files.keys)]
-            raise ModelNotFound(missing(key[0], names)) from error
+            raise ModelNotFound(not_there("classifier", key[0], names)) from error
         self._memory.drop(key)
         return ClassifierDeleted(model=key[0], path=shown(self._files.path(key), 1))
 
@@ -336,10 +329,6 @@ def item(found: Found) -> ClassifierItem:
     )
 
 
-def missing(name: str, names: Sequence[str]) -> str:
-    """The sentence about a model that is not there, with near names."""
-    text = f"no classifier {name[:64]!r}"
-    versions = [one for one in names if base_name(one) == name]
-    if versions:
-        return f"{text}; its newest version is {max(versions)}, which {name[:64]}-latest under /v1/ml stands for"
-    return f"{text}; {choices(name, names)}"
+def about(request: ClassifierFit) -> Fitting:
+    """A fit in the list."""
+    return Fitting(model=request.model, samples=len(request.training_data))

@@ -27,11 +27,16 @@ def base_name(name: str) -> str:
     return found[1] if found else name
 
 
-def new_version(name: str, taken: Container[str], now: datetime) -> str:
-    """A version of `name` at this local time, or the next free second after it. Raises BadName."""
+def stored_name(name: str, taken: Container[str], *, overwrite: bool) -> str:
+    """The name that a fit under ``/v1/ml`` stores: a new version unless it overwrites. Raises BadName."""
     check_name(name, "model")
     if name.endswith(LATEST):
         raise BadName(f"model {name!r} ends in {LATEST}, which stands for the newest version: choose another name")
+    return name if overwrite else new_version(name, taken, datetime.now().astimezone())
+
+
+def new_version(name: str, taken: Container[str], now: datetime) -> str:
+    """A version of `name` at this local time, or the next free second after it. Raises BadName."""
     if len(name) > _LONGEST:
         raise BadName(f"model {name!r} is too long for a version: use {_LONGEST} characters, or overwrite=true")
     version = f"{name}_{now.strftime(_STAMP)}"
@@ -56,10 +61,27 @@ def newest(name: str, known: Iterable[str]) -> str:
     return wanted if wanted in names else name
 
 
-def choices(name: str, known: Sequence[str]) -> str:
-    """The end of the sentence about a model that is not there: near names, else some of those that are."""
-    near = difflib.get_close_matches(name, known, 3)
+def not_there(what: str, name: str, known: Sequence[str], shown: str | None = None) -> str:
+    """The sentence about a model that is not there: what stands for the name under ``/v1/ml``, else near names, else some of
+    those that are. `shown` is what was asked for, where that is more than the name."""
+    text = f"no {what} {(shown or name)[:64]!r}"
+    wanted = name.removesuffix(LATEST)
+    meant = newest(wanted + LATEST, known)
+    if meant in known and name.endswith(LATEST):
+        return f"{text}; under /v1/ml it stands for {meant}"
+    if meant in known:
+        return f"{text}; its newest version is {meant}, which {wanted[:64]}{LATEST} under /v1/ml stands for"
+    near = _near(wanted, known)
     if near:
-        return f"near names: {', '.join(near)}"
+        return f"{text}; near names: {', '.join(near)}"
     more = "" if len(known) <= 5 else f" and {len(known) - 5} more"
-    return f"there are {', '.join(known[:5])}{more}" if known else "none is saved: fit one first"
+    return f"{text}; " + (f"there are {', '.join(known[:5])}{more}" if known else "none is saved: fit one first")
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three names like this one, with or without their versions (the newest of each), in small or large letters."""
+    forms: dict[str, str] = {}
+    for one in sorted(known, reverse=True):
+        for form in (one, base_name(one)):
+            forms.setdefault(form.lower(), one)
+    return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(name.lower(), forms, 6)))[:3]

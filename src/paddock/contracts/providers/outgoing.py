@@ -90,8 +90,8 @@ class HttpClient(Protocol):
 class Records(Protocol):
     """A plugin's own durable rows in the state database: JSON bodies by kind and name. A write that returned is on disk."""
 
-    async def put(self, kind: str, name: str, body: Json) -> None:
-        """Store, replacing what has the name. Raises ProviderUnavailable (the disk is full)."""
+    async def put(self, kind: str, name: str, body: Json | msgspec.Raw) -> None:
+        """Store, replacing what has the name; a `Raw` is JSON as it is. Raises ProviderUnavailable (the disk is full)."""
 
     async def get(self, kind: str, name: str) -> Json:
         """The body, or None."""
@@ -134,8 +134,10 @@ class Host(Protocol):
     def log(self, event: str, /, level: Level = "info", **fields: object) -> None:
         """Write a line to the server's log. Never blocks."""
 
-    def record(self, event_type: str, /, *, error: BaseException | str | None = None, **data: Json) -> None:
-        """Write something that happened, and belongs to no project, into the event log. Never blocks."""
+    def record(
+        self, event_type: str, /, *, error: BaseException | str | None = None, seconds: float = 0.0, **data: Json
+    ) -> None:
+        """Write something that happened, took so many seconds, and belongs to no project, into the event log. Never blocks."""
 
 
 class Environment(msgspec.Struct, frozen=True):
