@@ -30,6 +30,7 @@ A backend's errors are translated once, where the backend is called, with ``rais
 """
 
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -72,6 +73,8 @@ __all__ = [
     "field_error",
 ]
 
+_LONGEST = 200  # characters of a caller's value that an error repeats
+_PLACE = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
@@ -82,16 +85,34 @@ class FieldError(msgspec.Struct, frozen=True):
     reason: str
 
 
-def field_error(error: msgspec.ValidationError, where: str = "") -> FieldError:
-    """What msgspec found wrong, in our words: the field's path (`where` when the value itself is wrong) and the reason."""
-    reason, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
+def field_error(error: msgspec.ValidationError, where: str = "", kind: object = None) -> FieldError:
+    """What msgspec found wrong, in our words: the field's path (`where` when the value itself is wrong) and the reason. `kind`
+    is the struct that was read, which knows the allowed words."""
+    placed = _PLACE.fullmatch(str(error))
+    reason, field = placed.groups() if placed else (str(error), "")
     named = _FIELD.fullmatch(reason)
     if named is None:
-        return FieldError(field or where, reason)
+        words = _words(kind, field) if reason.startswith("Invalid enum value") else ()
+        hint = f"; use one of {', '.join(words)}" if words else ""
+        return FieldError(field or where, f"{_shown(reason)}{hint}")
     missing = named[1] == "missing required"
     text = "is required" if missing else "unknown field: leave it out, or check its spelling"
-    return FieldError(f"{field}.{named[2]}" if field else named[2], text)
+    return FieldError(f"{field}.{_shown(named[2])}" if field else _shown(named[2]), text)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _words(kind: object, field: str) -> list[str]:
+    """The words that a field of a struct, or a value of its map, may be; empty for other fields."""
+    if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+        return []
+    stated = typing.get_type_hints(kind).get(field.removesuffix("[...]"))
+    choices = [stated, *typing.get_args(stated)]
+    choices += [inner for one in choices for inner in typing.get_args(one)]
+    words = [str(word) for one in choices if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    return list(dict.fromkeys(words))
 
 
 class PaddockError(Exception):

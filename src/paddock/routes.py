@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import typing
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -326,34 +325,15 @@ class Reader:
         try:
             return {"params": msgspec.convert(values, self._params, strict=False)}
         except msgspec.ValidationError as error:
-            raise invalid(error, "parameters", self._params) from error
+            raise ValidationFailed.of([field_error(error, "parameters", self._params)]) from error
 
     def _body(self, body: bytes) -> Any:
         assert self._decode is not None
         try:
             return self._decode(body or b"{}")
         except msgspec.ValidationError as error:
-            raise invalid(error, "body", self._data) from error
+            raise ValidationFailed.of([field_error(error, "body", self._data)]) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValidationFailed.of([FieldError("body", f"not JSON: {error}")]) from error
         except RecursionError as error:
             raise ValidationFailed.of([FieldError("body", "nested too deeply")]) from error
-
-
-def invalid(error: msgspec.ValidationError, where: str, kind: Any = None) -> ValidationFailed:
-    """msgspec's message as field and reason; `kind` is the struct that was read, which knows the allowed words."""
-    found = field_error(error, where)
-    if found.reason.startswith("Invalid enum value") and (known := _words(kind, found.field)):
-        found = FieldError(found.field, f"{found.reason}; use one of {', '.join(known)}")
-    return ValidationFailed.of([found])
-
-
-def _words(kind: Any, field: str) -> list[str]:
-    """The words that a field of the struct, or a value of its map, may be; empty for other fields."""
-    if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
-        return []
-    stated = typing.get_type_hints(kind).get(field.removesuffix("[...]"))
-    choices = [stated, *typing.get_args(stated)]
-    choices += [inner for one in choices for inner in typing.get_args(one)]
-    words = [str(word) for one in choices if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
-    return list(dict.fromkeys(words))

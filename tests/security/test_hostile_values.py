@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,12 @@ from paddock.contracts.base import endpoints_of
 from paddock.contracts.providers import Passage
 from paddock.services import CONTRACTS
 from paddock.services.chat.context import context_text
+from paddock.testing.hostile import check_refusal, hostile_bodies
 from tests.security.conftest import PROJECT, Target
 
 ENDPOINTS = {item.name: item for module in CONTRACTS for item in endpoints_of(module)}
 BASE = "/v1/projects/n/p"
 STRATEGIES = ("bm25", "semantic", "hybrid")
-# Written as JSON: what a client library could never send.
-RAW = [
-    b"1" + b"0" * 400, b"1e400", b"-0.0", b"18446744073709551616", b"-9223372036854775809", b"NaN", b"Infinity",
-    rb'"\u0000"', rb'"\ud800"', rb'"\udc00\ud800"', rb'"a\r\nX: y"', b'"' + b"x" * 70_000 + b'"', rb'"\u202e\u2066"',
-    b'"../../etc/passwd"', b'"{{7*7}}"', b'"\xff"', b"[" * 100_000, b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900,
-    b"[]", b"{}", b"null", b"true", b'""', b'"*"', b'"file:///etc/passwd"', b'"http://169.254.169.254/"', b'{"gte": 1e308}',
-    rb'"\u001b]0;x\u0007"', b'{"a": 1, "a": 2}',
-]  # fmt: skip
 BODIES: dict[str, Any] = {
     "chat_completions": {
         "messages": [{"role": "user", "content": "hi"}], "model": "default", "temperature": 1, "max_tokens": 5,
@@ -59,44 +51,16 @@ BODIES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every value within a value."""
-    inner: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        inner = list(value.items())
-    elif isinstance(value, list):
-        inner = list(enumerate(value))
-    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
-
-
-def changed(body: Any, place: tuple[Any, ...], raw: bytes) -> bytes:
-    """The body with the bytes in that place."""
-    copy = json.loads(json.dumps(body))
-    node = copy
-    for key in place[:-1]:
-        node = node[key]
-    if not place:
-        return raw
-    node[place[-1]] = "@@"
-    return json.dumps(copy).encode().replace(b'"@@"', raw)
-
-
 @pytest.mark.parametrize("name", BODIES)
 async def test_no_value_in_any_place_of_a_body_breaks_the_server(target: Target, name: str) -> None:
     await target.project()
-    item, chance = ENDPOINTS[name], random.Random(name)
+    item = ENDPOINTS[name]
     path = re.sub(r"{(\w+)}", lambda found: {"namespace": "n", "project": "p", "dataset": "d", "database": "main"}.get(
         found[1], "harbour_museum"), item.path)  # fmt: skip
-    folder = str(target.server.app.settings.data_dir).encode()
-    for place in places(BODIES[name]):
-        for raw in RAW if len(place) < 2 else chance.sample(RAW, 6):
-            body = io.BytesIO(changed(BODIES[name], place, raw))
-            reply = await target.ask(item.method, path, data=body)
-            assert reply.status < 500 or reply.status == 503, (place, raw[:40], reply.body)
-            assert folder not in reply.body, (place, raw[:40], reply.body)
-            assert b"Traceback" not in reply.body
-            if reply.status >= 400:
-                assert isinstance(reply.json()["detail"], str)
+    folder = str(target.server.app.settings.data_dir)
+    for what, body in hostile_bodies(BODIES[name]):
+        reply = await target.ask(item.method, path, data=io.BytesIO(body))
+        check_refusal(reply, what, folder)
 
 
 @pytest.mark.parametrize(

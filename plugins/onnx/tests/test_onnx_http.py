@@ -1,6 +1,7 @@
 """The models through a running server: OpenAI's client, the gateway, projects."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest_asyncio
 from onnx_kit import SENTENCE, WIDTH, imported, lexicon, overlap_reranker, put
 
 from paddock.contracts.base import Json
+from paddock.testing.hostile import check_refusal, hostile_bodies
 from paddock.testing.server import RunningServer, running_server
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -260,3 +262,30 @@ async def test_entities_become_metadata_of_a_datasets_chunks(server: RunningServ
     named = {one["metadata"]["filename"]: one["metadata"].get("entities_person") for one in found["results"]}
     assert named["cow.txt"] == ["cow"]
     assert not any(names for filename, names in named.items() if filename != "cow.txt")
+
+
+WALKED: dict[str, dict[str, Json]] = {
+    "embeddings": {
+        "model": MINILM, "input": ["a cow", "b"], "encoding_format": "float", "dimensions": 8, "input_type": "query",
+        "truncate": True,
+    },
+    "rerank": {
+        "model": RERANKER, "query": "a cow", "documents": ["a cow", {"text": "b"}], "top_n": 2, "return_documents": True,
+        "rank_fields": ["text"],
+    },
+    "classify": {"model": "org/sorts", "texts": ["a cow"], "max_length": 10},
+    "ner": {"model": "org/finds", "texts": ["a cow"], "max_length": 10, "aggregation_strategy": "simple"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", WALKED)
+async def test_no_value_in_any_place_of_a_body_breaks_the_server(
+    server: RunningServer, tmp_path: Path, path: str
+) -> None:
+    hub = tmp_path / "data" / "models" / "hub"
+    put(hub, "org/sorts", task="classification")
+    put(hub, "org/finds", task="ner")
+    good = await server.ask("POST", f"/v1/{path}", WALKED[path])
+    assert good.status == 200, good.body
+    for what, body in hostile_bodies(WALKED[path]):
+        check_refusal(await server.ask("POST", f"/v1/{path}", data=io.BytesIO(body)), what, str(tmp_path))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from paddock.builtin.hashing import HashingConfig, HashingEmbedder
-from paddock.builtin.serving import MadeReply
+from paddock.builtin.serving import MadeReply, read_request
 from paddock.builtin.text_model import estimate_tokens
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Embedder, GatewayCall, HttpReply, ModelInfo, ModelServer, TypeName, Vectors
@@ -35,14 +35,6 @@ class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
     def texts(self) -> list[str]:
         """The texts, in order."""
         return [self.input] if isinstance(self.input, str) else self.input
-
-
-def decoded(body: bytes) -> EmbeddingRequest:
-    """Read a body. Raises ValidationFailed naming the field."""
-    try:
-        return msgspec.json.decode(body, type=EmbeddingRequest)
-    except msgspec.ValidationError as error:
-        raise ValidationFailed.of([field_error(error, "body")]) from error
 
 
 def encoded(request: EmbeddingRequest, vectors: Vectors) -> bytes:
@@ -79,7 +71,7 @@ class CoreServer(ModelServer):
         if call.model not in self._models:
             raise ModelNotFound(f"core has no model {call.model[:100]!r}; it has {', '.join(self._models)}")
         embedder, config = self._models[call.model]
-        request = decoded(call.body)
+        request = read_request(call.body, EmbeddingRequest)
         vectors = await embedder.embed(request.texts, config(request.dimensions), "document")
         yield MadeReply(encoded(request, vectors))
 

@@ -6,6 +6,9 @@ import typing
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import TypeVar
+
+import msgspec
 
 from paddock.builtin import openai_wire as wire
 from paddock.contracts.providers import (
@@ -18,9 +21,22 @@ from paddock.contracts.providers import (
     Operation,
     timed_health,
 )
+from paddock.errors import BadRequest, ValidationFailed, field_error
 
+T = TypeVar("T")
 EVERYTHING: frozenset[Operation] = frozenset(typing.get_args(Operation))
 MASK = b"***"
+
+
+def read_request(body: bytes, kind: type[T]) -> T:
+    """The body of a call as a struct (or ``dict[str, Json]``). Raises ValidationFailed naming the field, BadRequest for no
+    JSON, and for numbers that no float can hold."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise ValidationFailed.of([field_error(error, "body", kind)]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is no JSON: {error}") from error
 
 
 class MadeReply:

@@ -80,6 +80,8 @@ class GatewayRequest(msgspec.Struct, frozen=True, kw_only=True):
     def decode(cls, body: bytes) -> GatewayRequest:
         """Read the two fields. Raises ValidationFailed for a body without a model, or with an address or credential of a
         server, which are not the caller's to choose; msgspec.DecodeError for no JSON."""
+        if not body.isascii():
+            body.decode()  # whoever reads the rest of it may rely on this
         found = _decode(body)
         refused = [name for name in REFUSED if getattr(found, name) is not msgspec.UNSET]
         if refused:

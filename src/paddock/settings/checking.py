@@ -47,7 +47,7 @@ def build_section(name: str, values: Mapping[str, Any], kind: type[S]) -> S:
     try:
         return msgspec.convert(ready, kind, strict=False)
     except msgspec.ValidationError as error:
-        found = field_error(error)
+        found = field_error(error, kind=kind)
         field = f"{name}.{found.field}" if found.field else name
         raise ValidationFailed.of([FieldError(field, found.reason)]) from error
 

@@ -31,6 +31,7 @@ when it fails. Something that can't hold for your provider is marked in the subc
 | what a retrieval strategy gets | `StoreTools` | `paddock.testing.retrieval` |
 | a whole paddock on a free port | `running_server`, or the fixture `paddock_server` | `paddock.testing.server` |
 | a whole paddock in a process of its own | `server_process` | `paddock.testing.process` |
+| bodies that no client would send, what may be answered | `hostile_bodies`, `check_refusal` | `paddock.testing.hostile` |
 | commands and what they print | `Shell` | `paddock.testing.shell` |
 | the host and the context of a service without a server | `MemoryHost`, `context` | `paddock.testing.host` |
 | proof that a suite of your own finds what it looks for | `failures_of` | `paddock.testing.proof` |

@@ -137,7 +137,7 @@ def _changes(managed: dict[str, Json], spec: Spec, where: str, settings: LlamaSe
     try:
         read = msgspec.convert(managed, Managed, strict=True)
     except msgspec.ValidationError as error:
-        found = field_error(error)
+        found = field_error(error, kind=Managed)
         raise BadRequest(f"{where}{found.field}: {found.reason}") from error
     if isinstance(read.command_override, str) and not settings.allow_command_override:
         raise BadRequest("command_override can't be set: see the setting llama_server.allow_command_override")

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from paddock.builtin.serving import read_request
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Vectors
-from paddock.errors import BadRequest, FieldError, ValidationFailed, field_error
+from paddock.errors import FieldError, ValidationFailed
 from paddock_onnx.embeddings import Embedded
 from paddock_onnx.reranking import Scored
 
@@ -102,13 +103,8 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Read a body. Raises ValidationFailed naming the field, BadRequest for no JSON."""
-    try:
-        found = msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise ValidationFailed.of([field_error(error, "body")]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is no JSON: {error}") from error
+    """Read a body. Raises as `read_request`, and ValidationFailed for fields of an extra body."""
+    found = read_request(body, kind)
     if getattr(found, "extra_body", None):
         raise ValidationFailed.of([FieldError("extra_body", "put its fields beside the others")])
     return found

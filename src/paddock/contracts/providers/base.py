@@ -90,7 +90,7 @@ class Provider(ABC):
         try:
             config = msgspec.convert(values, declared.config, strict=True)
         except msgspec.ValidationError as error:
-            raise ValidationFailed.of([field_error(error, type_name)]) from error
+            raise ValidationFailed.of([field_error(error, type_name, declared.config)]) from error
         return Configured(config, warnings + tuple(self.warn(type_name, config)))
 
     def warn(self, type_name: str, config: Any) -> Iterable[str]:  # noqa: ARG002  the hook's signature

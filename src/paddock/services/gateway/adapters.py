@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import msgspec
-
+from paddock.builtin.serving import read_request
 from paddock.contracts.base import Json
 from paddock.contracts.providers import ChatCall, ChatModel, GatewayCall, HttpReply, ModelInfo, ModelServer
 from paddock.errors import BadRequest, ProviderUnavailable, UpstreamTimeout
@@ -49,7 +48,7 @@ class ChatServer(ModelServer):
 
 def chat_call(call: GatewayCall) -> ChatCall:
     """The request as chat providers get it. Raises BadRequest for fields of the wrong type."""
-    fields: dict[str, Json] = msgspec.json.decode(call.body)
+    fields = read_request(call.body, dict[str, Json])
     body = {name: value for name, value in fields.items() if value is not None and name != "stream"}
     think, budget = body.pop("think", None), body.pop("thinking_budget", None)
     if not isinstance(think, bool | None) or not isinstance(budget, int | None):
