@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from onnx_kit import FAMILIES, SENTENCE, WIDTH, imported, overlap_reranker, put, reference, tokenizer_of, weights_of
-from paddock_onnx.embedder import OnnxEmbedder
+from paddock_onnx.embedder import MINILM, OnnxEmbedder
 from paddock_onnx.residency import Residency
 from paddock_onnx.server import OnnxServer
 from paddock_onnx.settings import OnnxSettings
@@ -38,9 +38,11 @@ async def server(tmp_path: Path) -> AsyncIterator[OnnxServer]:
     await found.close()
 
 
-async def ask(server: OnnxServer, body: dict[str, Json] | bytes, operation: Any = "embeddings") -> Any:
-    raw = body if isinstance(body, bytes) else json.dumps({"model": MODEL, **body}).encode()
-    async with server.serve(GatewayCall(operation=operation, model=MODEL, body=raw, stream=False)) as reply:
+async def ask(
+    server: OnnxServer, body: dict[str, Json] | bytes, operation: Any = "embeddings", model: str = MODEL
+) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps({"model": model, **body}).encode()
+    async with server.serve(GatewayCall(operation=operation, model=model, body=raw, stream=False)) as reply:
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "application/json"
         read = await reply.read()
@@ -300,17 +302,31 @@ def test_a_models_name_that_would_walk_the_disk_is_refused(embedder: OnnxEmbedde
         embedder.configure("UniversalEmbedder", {"model": name})
 
 
+async def test_the_name_of_a_gguf_file_is_refused_where_it_means_nothing(
+    tmp_path: Path, embedder: OnnxEmbedder, server: OnnxServer
+) -> None:
+    put(tmp_path / "hub", MODEL)
+    with pytest.raises(ValidationFailed, match="GGUF"):
+        embedder.configure("UniversalEmbedder", {"model": f"{MODEL}:Q4_K_M"})
+    with pytest.raises(BadRequest, match="GGUF"):
+        await ask(server, {"input": "a"}, model=f"{MODEL}:Q4_K_M")
+    assert await server.unload(f"{MODEL}:Q4_K_M") == []
+
+
 def test_one_model_has_one_fingerprint_under_all_three_names(embedder: OnnxEmbedder) -> None:
     universal = configured(embedder, "UniversalEmbedder", model="all-MiniLM-L6-v2")
     face = configured(embedder, "HuggingFaceEmbedder")
     assert embedder.fingerprint(universal) == embedder.fingerprint(face)
+    for name in (f"onnx/{MINILM}", "onnx/all-MiniLM-L6-v2"):
+        assert embedder.fingerprint(configured(embedder, "UniversalEmbedder", model=name)) == embedder.fingerprint(face)
     others = [
+        configured(embedder, "HuggingFaceEmbedder", model_name="onnx/other"),
         configured(embedder, "HuggingFaceEmbedder", dimension=64),
         configured(embedder, "HuggingFaceEmbedder", normalize_embeddings=False),
         configured(embedder, "HuggingFaceEmbedder", query_prefix="query: "),
         configured(embedder, "HuggingFaceEmbedder", model_name="org/other"),
     ]
-    assert len({embedder.fingerprint(one) for one in [face, *others]}) == 5
+    assert len({embedder.fingerprint(one) for one in [face, *others]}) == 6
 
 
 async def test_each_option_changes_the_vectors(tmp_path: Path, embedder: OnnxEmbedder) -> None:

@@ -150,6 +150,7 @@ EMBEDDERS: list[Json] = [
     {"type": "UniversalEmbedder", "config": {"model": "all-MiniLM-L6-v2"}},
     {"type": "HuggingFaceEmbedder", "config": {"model_name": MINILM, "device": "auto"}},
     {"type": "SentenceTransformerEmbedder", "config": {"model_name": MINILM}},
+    {"type": "UniversalEmbedder", "config": {"model": f"onnx/{MINILM}"}},
 ]
 
 

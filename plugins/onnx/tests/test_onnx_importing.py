@@ -22,12 +22,13 @@ from onnx_kit import (
     weights_of,
     write_safetensors,
 )
-from paddock_onnx.cache import MARKER, find_graph
+from paddock_onnx.cache import find_graph
 from paddock_onnx.facts import read_facts
 from paddock_onnx.session import Session
 from paddock_onnx.settings import OnnxSettings
 
 from paddock.builtin.hub_cache import HubCache
+from paddock.builtin.hub_store import MARKER
 from paddock.errors import BadName, BadRequest, ModelNotFound, PaddockError, ValidationFailed
 
 TASKS = ("embedding", "classification", "ner")

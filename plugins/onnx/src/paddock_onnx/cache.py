@@ -9,9 +9,9 @@ import msgspec
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.model_names import parse_model
-from paddock.errors import BadRequest
+from paddock.errors import BadName, BadRequest
 
-MARKER = "paddock.json"  # beside an imported model's files
+PROVIDER = "onnx/"  # before a model's id in requests
 GRAPHS = (
     "onnx/model.onnx", "model.onnx", "onnx/model_quantized.onnx", "model_quantized.onnx", "onnx/model_int8.onnx",
     "onnx/model_fp16.onnx",
@@ -57,6 +57,14 @@ def find_graph(cache: HubCache, model: str) -> CachedGraph:
 
 
 def repo_of(cache: HubCache, model: str) -> str:
-    """The id that a name stands for, whether it is cached or not. Raises BadName."""
-    parse_model(model)
-    return cache.resolve(model.partition(":")[0]).repo
+    """The id that a name stands for, whether it is cached or not; ``onnx/`` may stand before it as in requests, unless that
+    could be a part of it. Raises BadName."""
+    bare = model.removeprefix(PROVIDER)
+    if bare != model and ("/" in bare or parse_model(bare).completed().repo != bare):
+        model = bare
+    if parse_model(model).quantization:
+        raise BadName(
+            f"{model[:200]!r}: what stands behind the colon names a GGUF file, which is no text model here: write ORG/NAME (one "
+            "that `paddock models import` quantised has a name of its own)"
+        )
+    return cache.resolve(model).repo

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable, ValidationFailed
-from paddock_onnx.cache import CachedGraph, find_graph
+from paddock_onnx.cache import CachedGraph, find_graph, repo_of
 from paddock_onnx.memory import give_back
 from paddock_onnx.model import MIB, Loader, Model, measured
 from paddock_onnx.settings import OnnxSettings
@@ -69,7 +69,7 @@ class Residency:
         except ModelNotFound:
             if self._fetch is None:
                 raise
-        await self._fetch(model.partition(":")[0])
+        await self._fetch(await asyncio.to_thread(repo_of, self.cache, model))
         return await asyncio.to_thread(find_graph, self.cache, model)
 
     @asynccontextmanager

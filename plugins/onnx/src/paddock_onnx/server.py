@@ -124,9 +124,13 @@ class OnnxServer(ModelServer):
         return [one.id for one in self._residency.loaded()]
 
     async def unload(self, model: str | None) -> list[str]:
-        """Unload one model, by any of its names, or all. Raises BadName."""
-        repo = None if model is None else await asyncio.to_thread(repo_of, self._residency.cache, model)
-        return self._residency.unload(repo)
+        """Unload one model, by any of its names, or all."""
+        if model is None:
+            return self._residency.unload()
+        try:
+            return self._residency.unload(await asyncio.to_thread(repo_of, self._residency.cache, model))
+        except BadName:  # nobody's, or that of a GGUF file
+            return []
 
     def metrics(self) -> Iterable[Sample]:
         """The bytes of each model in memory."""
