@@ -27,11 +27,11 @@ class Refused(Exception):
 
 
 class HelperWork(msgspec.Struct, frozen=True, kw_only=True):
-    """What a helper does: `work` with requests of the type `kind`. `load` imports what is heavy, before the first file's
-    time begins to run. `section` of the settings bounds it; one that still holds more than `max_resident` bytes after a file
-    is replaced."""
+    """What a helper does: `work` with requests of the type `kind`, which may be a union. `load` imports what is heavy, before the
+    first file's time begins to run. `section` of the settings bounds it; one that still holds more than `max_resident` bytes
+    after a file is replaced."""
 
-    kind: type[Any]
+    kind: Any
     work: Callable[[Any], Any]
     load: Callable[[], None]
     section: str

@@ -60,6 +60,10 @@ class LlamaServer(ModelServer):
         """An instance's name, also with a model inside it behind a slash."""
         return model if self.manager.has(model.partition("/")[0]) else None
 
+    def fetches(self, model: str, operation: Operation) -> bool:
+        """What names a GGUF file, or a repository of them by their custom."""
+        return operation in self.operations and is_repository(model) and (":" in model or "gguf" in model.lower())
+
     async def models(self) -> list[ModelInfo]:
         """The instances, then the GGUF files that are no instance yet."""
         instances = self.manager.all()

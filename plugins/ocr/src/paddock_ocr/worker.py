@@ -34,4 +34,4 @@ def work(request: Request) -> Any:
 
 
 if __name__ == "__main__":
-    run_helper(HelperWork(kind=Request, work=work, load=load, section="ocr", max_resident=MAX_RESIDENT))  # type: ignore[arg-type]  # a union is no type
+    run_helper(HelperWork(kind=Request, work=work, load=load, section="ocr", max_resident=MAX_RESIDENT))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,12 +10,24 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.model_names import parse_model
 from paddock.errors import BadName, BadRequest
+from paddock_onnx.facts import Facts
+from paddock_onnx.importing.encoders import FAMILIES
+from paddock_onnx.importing.tokenizer import TOKENIZERS
 
 PROVIDER = "onnx/"  # before a model's id in requests
 GRAPHS = (
     "onnx/model.onnx", "model.onnx", "onnx/model_quantized.onnx", "model_quantized.onnx", "onnx/model_int8.onnx",
     "onnx/model_fp16.onnx",
 )  # fmt: skip
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # from which a graph can be built
+
+
+class Unready(BadRequest):
+    """A cached model that lacks something which can perhaps be made of the rest: its graph, its tokenizer. `folder` has it."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class CachedGraph(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,26 +44,40 @@ def pick_graph(names: Sequence[str]) -> str | None:
     return next((name for name in GRAPHS if name in found), found[0] if len(found) == 1 else None)
 
 
+def can_run(names: Collection[str], facts: Facts) -> bool:
+    """Whether a model with these files can be run, after it was built if need be."""
+    graph = pick_graph(list(names)) is not None or (
+        facts.model_type in FAMILIES and any(name in names for name in WEIGHTS)
+    )
+    return graph and any(all(one in names for one in files) for files in TOKENIZERS)
+
+
 def find_graph(cache: HubCache, model: str) -> CachedGraph:
     """A model by its id, or by the short name of sentence-transformers. Blocks.
 
-    Raises BadName, ModelNotFound with near names and the command that fetches it, BadRequest when it has no ONNX file.
+    Raises BadName, ModelNotFound with near names and the command that fetches it, Unready, BadRequest for what is no whole
+    model.
     """
     repo = repo_of(cache, model)
     snapshot = cache.snapshot(repo)
     if snapshot is None:
         raise cache.missing(model)
     files = cache.files(snapshot)
+    if "config.json" not in files:
+        raise BadRequest(
+            f"the model {repo} lacks config.json, so it can't be run: fetch it anew, or import a whole folder"
+        )
     name = pick_graph(list(files))
     if name is None:
-        raise BadRequest(
+        raise Unready(
             f"the model {repo} is cached without an ONNX file: build one with `paddock models import {repo}` (from its "
-            "model.safetensors)"
+            "model.safetensors)",
+            snapshot,
         )
-    missing = [one for one in ("config.json", "tokenizer.json") if one not in files]
-    if missing:
-        raise BadRequest(
-            f"the model {repo} lacks {missing[0]}, so it can't be run: fetch it anew, or import a whole folder"
+    if "tokenizer.json" not in files:
+        raise Unready(
+            f"the model {repo} lacks tokenizer.json, so it can't be run: fetch it anew, or import a whole folder",
+            snapshot,
         )
     return CachedGraph(id=repo, folder=snapshot, graph=snapshot / name)
 

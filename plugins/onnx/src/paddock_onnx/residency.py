@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable, ValidationFailed
-from paddock_onnx.cache import CachedGraph, find_graph, repo_of
+from paddock_onnx.cache import CachedGraph, Unready, find_graph, repo_of
 from paddock_onnx.memory import give_back
 from paddock_onnx.model import MIB, Loader, Model, measured
 from paddock_onnx.settings import OnnxSettings
-from paddock_onnx.trial import Trials
+from paddock_onnx.trial import Builds, Trials, seen
 
 Fetch = Callable[[str], Awaitable[None]]  # has a model in the cache, or raises ModelNotFound
 PATIENCE = 120.0  # seconds that a model waits for room
@@ -33,12 +33,6 @@ class _Entry:
         self.timer: asyncio.TimerHandle | None = None
 
 
-def _seen(loading: asyncio.Task[Model]) -> None:
-    """Everybody who waited may have left: the failure is no crash."""
-    if not loading.cancelled():
-        loading.exception()
-
-
 class Residency:
     """Hands out loaded models. For one event loop."""
 
@@ -50,26 +44,41 @@ class Residency:
         fetch: Fetch | None = None,
         trials: Trials | None = None,
     ) -> None:
-        """`trials` try each model before `load` may."""
+        """`trials` try each model before `load` may, and build those that lack a graph."""
         self.cache = cache
         self._settings = settings
         self._room = settings.memory_mb * MIB
         self._load_model = load
         self._fetch = fetch
         self._trials = trials
+        self._builds = None if trials is None else Builds(trials, settings.max_model_mb * MIB)
         self._entries: dict[CachedGraph, _Entry] = {}
         self._changed = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None  # set while the server runs, for those who ask from a thread
 
     async def _find(self, model: str) -> CachedGraph:
-        """A model's graph; what is not cached is fetched if the setting ``models.auto_download`` says so."""
+        """A model's graph; what is not cached is fetched if the setting ``models.auto_download`` says so, what was fetched as
+        weights is built."""
         try:
-            return await asyncio.to_thread(find_graph, self.cache, model)
+            return await self._built(model)
         except ModelNotFound:
             if self._fetch is None:
                 raise
         await self._fetch(await asyncio.to_thread(repo_of, self.cache, model))
+        return await self._built(model)
+
+    async def _built(self, model: str) -> CachedGraph:
+        try:
+            return await asyncio.to_thread(find_graph, self.cache, model)
+        except Unready as error:
+            if self._builds is None:
+                raise
+            unready = error
+        try:
+            await self._builds.join(unready.folder)
+        except ValidationFailed as error:
+            raise BadRequest(f"the model {model} can't be run: {error.message}") from error
         return await asyncio.to_thread(find_graph, self.cache, model)
 
     @asynccontextmanager
@@ -83,7 +92,7 @@ class Residency:
         if entry is None:
             entry = self._entries[found] = _Entry(found)
             entry.loading = asyncio.ensure_future(self._load(entry))
-            entry.loading.add_done_callback(_seen)
+            entry.loading.add_done_callback(seen)
         entry.users += 1
         if entry.timer is not None:
             entry.timer.cancel()
@@ -201,7 +210,7 @@ class Residency:
             self.loop = None
 
     async def close(self) -> None:
-        """Unload all; what is being loaded ends first, and what is tried at once."""
+        """Unload all; what is being loaded ends first, and what is tried or built at once."""
         if self._trials is not None:
             await self._trials.close()
         loading = [one.loading for one in self._entries.values() if one.loading is not None]

@@ -11,7 +11,16 @@ from typing import ClassVar
 from paddock.builtin.hub_cache import CachedModel
 from paddock.builtin.model_names import parse_model
 from paddock.builtin.serving import MadeReply
-from paddock.contracts.providers import GatewayCall, Health, HttpReply, ModelInfo, ModelServer, Sample, TypeName
+from paddock.contracts.providers import (
+    GatewayCall,
+    Health,
+    HttpReply,
+    ModelInfo,
+    ModelServer,
+    Operation,
+    Sample,
+    TypeName,
+)
 from paddock.errors import BadName, PaddockError, ValidationFailed
 from paddock_onnx.bodies import (
     EmbeddingRequest,
@@ -21,7 +30,7 @@ from paddock_onnx.bodies import (
     refuses,
     rerank_reply,
 )
-from paddock_onnx.cache import pick_graph, repo_of
+from paddock_onnx.cache import can_run, pick_graph, repo_of
 from paddock_onnx.embeddings import Wanted, embed, prompt_for
 from paddock_onnx.facts import read_facts
 from paddock_onnx.reranking import score
@@ -96,13 +105,14 @@ class OnnxServer(ModelServer):
             if len(self._kinds) > 1000:
                 self._kinds.clear()
             self._kinds[key] = None
-            if pick_graph(list(self._residency.cache.files(snapshot))) is not None:
-                try:
-                    facts = read_facts(snapshot)
-                except ValidationFailed:
+            names = self._residency.cache.files(snapshot)
+            try:
+                facts = read_facts(snapshot)
+            except ValidationFailed:
+                if pick_graph(list(names)) is not None:
                     self._kinds[key] = "unknown"  # whoever asks for it is told what is wrong
-                    return "unknown"
-                if not facts.model_type.startswith(ELSEWHERE):
+            else:
+                if can_run(names, facts) and not facts.model_type.startswith(ELSEWHERE):
                     self._kinds[key] = facts.task
         return self._kinds[key]
 
@@ -118,6 +128,15 @@ class OnnxServer(ModelServer):
         if full == model or not os.path.isdir(self._residency.cache.folder(full)):  # noqa: PTH112  as cheap as can be
             return None
         return full
+
+    def fetches(self, model: str, operation: Operation) -> bool:
+        """A repository, or a short name of sentence-transformers; none of GGUF files."""
+        try:
+            name = parse_model(model).completed()
+        except BadName:
+            return False
+        fits = "/" in name.repo and not name.quantization and "gguf" not in model.lower()
+        return fits and operation in self.operations
 
     def loaded(self) -> list[str]:
         """The ids of the models in memory."""

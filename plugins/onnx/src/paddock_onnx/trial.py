@@ -7,14 +7,16 @@ tokenizer that panics. All that happens to a helper.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from paddock.builtin.helpers import HelperOptions, HelperPool
-from paddock.errors import ValidationFailed
+from paddock.errors import ProviderUnavailable, ValidationFailed
 from paddock_onnx.cache import CachedGraph
 from paddock_onnx.settings import OnnxSettings
-from paddock_onnx.wire import Trial, Verdict
+from paddock_onnx.wire import Build, Trial, Verdict
 
 UNBOUND = 1 << 24  # MiB: each trial has a bound of its own
 IDLE = 30.0  # seconds
@@ -44,13 +46,20 @@ class Trials:
         files = await asyncio.to_thread(_files, found)
         if files in self._passed:
             return
-        settings = self._settings
-        trial = Trial(folder=str(found.folder), graph=str(found.graph), size=size, providers=settings.providers)
-        reply = await self._pool.ask_async(msgspec.json.encode(trial), settings.timeout_seconds)
-        problem = msgspec.json.decode(reply, type=Verdict).problem
-        if problem:
-            raise ValidationFailed(problem)
+        providers = self._settings.providers
+        await self._ask(Trial(folder=str(found.folder), graph=str(found.graph), size=size, providers=providers))
         self._passed.add(files)
+
+    async def build(self, snapshot: Path, limit: int) -> None:
+        """Make what a snapshot of the cache lacks to be run; `limit` bounds the bytes of its weights. Cancelling ends it.
+        Raises as `need`."""
+        await self._ask(Build(folder=str(snapshot), limit=limit))
+
+    async def _ask(self, request: Trial | Build) -> None:
+        reply = await self._pool.ask_async(msgspec.json.encode(request), self._settings.timeout_seconds)
+        verdict = msgspec.json.decode(reply, type=Verdict)
+        if verdict.problem:
+            raise (ProviderUnavailable if verdict.here else ValidationFailed)(verdict.problem)
 
     async def close(self) -> None:
         """End what runs."""
@@ -61,3 +70,34 @@ def _files(found: CachedGraph) -> _Files:
     """The model's files, by which a change of them is seen."""
     paths = (path for path in (found.graph, *sorted(found.folder.iterdir())) if path.is_file())
     return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path in paths for stat in [path.stat()])
+
+
+class Builds:
+    """What is being made, one after the other; who asks for the same shares it. For one event loop."""
+
+    def __init__(self, trials: Trials, limit: int) -> None:
+        self._trials = trials
+        self._limit = limit
+        self._turn = asyncio.Lock()
+        self._running: dict[Path, asyncio.Task[None]] = {}
+
+    async def join(self, snapshot: Path) -> None:
+        """Wait until a snapshot has what it lacked; it is made to the end whoever leaves. Raises as `Trials.build`."""
+        running = self._running.get(snapshot)
+        if running is None:
+            running = self._running[snapshot] = asyncio.ensure_future(self._complete(snapshot))
+            running.add_done_callback(seen)
+        await asyncio.shield(running)
+
+    async def _complete(self, snapshot: Path) -> None:
+        try:
+            async with self._turn:
+                await self._trials.build(snapshot, self._limit)
+        finally:
+            del self._running[snapshot]
+
+
+def seen(task: asyncio.Task[Any]) -> None:
+    """For a task that others wait for, who may all have left: its failure is no crash."""
+    if not task.cancelled():
+        task.exception()

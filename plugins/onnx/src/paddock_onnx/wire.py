@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class Trial(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A model to try: its folder, its graph, the bytes that it needs in memory, and the execution providers."""
 
     folder: str
@@ -14,7 +14,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...]
 
 
+class Build(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A model to complete: its folder in the cache, and the bytes of weights that it may have."""
+
+    folder: str
+    limit: int
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """What is wrong with it; empty: nothing."""
+    """What is wrong with it; empty: nothing. `here`: with this host, not with the model."""
 
     problem: str
+    here: bool = False

@@ -78,6 +78,11 @@ class ModelServer(Provider):
         else None. Asked for every request: it must be quick and do no I/O."""
         return None
 
+    def fetches(self, model: str, operation: Operation) -> bool:  # noqa: ARG002  the hook's signature
+        """Whether it would fetch a model of this name from a hub to answer such a request, when the name is nobody's here and
+        the setting ``models.auto_download`` is on. Quick, without I/O."""
+        return False
+
     def loaded(self) -> list[str]:
         """Its own names of the models that it holds in this process's memory. Quick, without I/O."""
         return []

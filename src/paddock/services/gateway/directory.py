@@ -10,7 +10,7 @@ import msgspec
 
 from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Caller
-from paddock.contracts.providers import ModelServer
+from paddock.contracts.providers import ModelServer, Operation
 from paddock.errors import BadName, BadRequest, FieldError, Forbidden, ModelNotFound, ValidationFailed
 from paddock.services.gateway.catalogue import Catalogue, Listing
 
@@ -28,7 +28,8 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Directory:
-    """All servers by name. `aliases` and `fallbacks` are the settings'."""
+    """All servers by name. `aliases` and `fallbacks` are the settings'; with `fetching` a name that is nobody's goes to a
+    server that fetches it."""
 
     def __init__(
         self,
@@ -36,20 +37,23 @@ class Directory:
         catalogue: Catalogue,
         aliases: dict[str, str],
         fallbacks: dict[str, tuple[str, ...]],
+        *,
+        fetching: bool = False,
     ) -> None:
         """Raises ValidationFailed for aliases that lead in a circle."""
         self.servers = {one.name: one for one in servers}
         self.catalogue = catalogue
         self.aliases = {name: _end_of(name, aliases) for name in aliases}
         self._fallbacks = fallbacks
+        self._fetching = fetching
         self._claiming = [one for one in servers if type(one).claims is not ModelServer.claims]
 
-    async def routes(self, asked: str, caller: Caller) -> list[Route]:
+    async def routes(self, asked: str, caller: Caller, operation: Operation) -> list[Route]:
         """Where a request for `asked` goes, first what it names, then its fallbacks that the caller may use too.
 
         Raises Forbidden, ModelNotFound with near matches, BadRequest when several servers have a model of that name.
         """
-        first = await self.find(asked, caller)
+        first = await self.find(asked, caller, operation)
         further = self._further(asked, first) if self._fallbacks else ()
         if not further:
             return [first]
@@ -66,8 +70,8 @@ class Directory:
         names = (asked, self.aliases.get(asked, asked), first.qualified, first.model)
         return next((found for name in names if (found := self._fallbacks.get(name))), ())
 
-    async def find(self, asked: str, caller: Caller) -> Route:
-        """Where one name leads. Raises as `routes`."""
+    async def find(self, asked: str, caller: Caller, operation: Operation | None = None) -> Route:
+        """Where one name leads; with an `operation` also one that is not here yet. Raises as `routes`."""
         _check_kind(caller)
         name = self.aliases.get(asked, asked)
         route = self._named(name)
@@ -81,6 +85,9 @@ class Directory:
                 f"the model {asked[:100]!r} is in the cache, but no server here answers with it: it does something else, or "
                 "has no file that can be run"
             )
+        if route is None and operation is not None and self._fetching:
+            takers = (one for one in self.servers.values() if one.fetches(name, operation))
+            route = next((Route(one, name, f"{one.name}/{name}") for one in takers), None)
         if route is None or not may_use(caller, asked, route.qualified):
             raise ModelNotFound(self._unknown(asked, caller))
         return route

@@ -56,7 +56,10 @@ class GatewayService:
             for one in plugins.model_sources.all()
             if one.name not in named
         ]
-        return Directory(servers, Catalogue(listings, settings), settings.aliases, settings.fallbacks)
+        fetching = self._core.settings.models.auto_download
+        return Directory(
+            servers, Catalogue(listings, settings), settings.aliases, settings.fallbacks, fetching=fetching
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -168,7 +171,7 @@ class GatewayService:
         try:
             check_one_model(data.raw)
             account.holds(self.limits.take_key(ctx.caller))
-            routes = await self.directory.routes(data.model, ctx.caller)
+            routes = await self.directory.routes(data.model, ctx.caller, operation)
             job = Job(
                 operation=operation,
                 data=data,

@@ -15,7 +15,7 @@ from paddock.builtin.hub_store import MARKER, default_name, digest_of, store, wo
 from paddock.builtin.model_names import parse_model
 from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
 from paddock.errors import BadName, BadRequest, ValidationFailed
-from paddock_onnx.cache import pick_graph, repo_of
+from paddock_onnx.cache import WEIGHTS, pick_graph, repo_of
 from paddock_onnx.facts import Facts, ModelConfig, read_facts, read_json
 from paddock_onnx.importing.encoders import build
 from paddock_onnx.importing.quantize import quantize as quantized
@@ -103,22 +103,23 @@ class OnnxImporter(ModelImporter):
             shutil.copyfile(ready, work / GRAPH)
             return False
         told(Progress(status="building the graph", completed=1, total=STEPS))
-        self._build(source, work / GRAPH, facts)
+        build_graph(source, work / GRAPH, facts, self._limit)
         return True
 
-    def _build(self, source: Path, target: Path, facts: Facts) -> None:
-        names = ("model.safetensors", "model.safetensors.index.json")
-        if not any((source / name).is_file() for name in names):
-            raise ValidationFailed(_no_weights(source))
-        size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
-        if size > min(self._limit, 2**31 - MIB):
-            raise ValidationFailed(
-                f"the weights have {size // MIB} MiB: a graph is built from at most {min(self._limit // MIB, 2047)} MiB; export "
-                "the model to ONNX elsewhere and import the exported folder (setting onnx.max_model_mb)"
-            )
-        config = read_json(source / "config.json", ModelConfig) or ModelConfig()
-        model: Any = build(config, facts, Weights(source))
-        target.write_bytes(model.SerializeToString())
+
+def build_graph(source: Path, target: Path, facts: Facts, limit: int) -> None:
+    """Build the graph of a folder with safetensors of at most `limit` bytes into the file `target`. Raises ValidationFailed."""
+    if not any((source / name).is_file() for name in WEIGHTS):
+        raise ValidationFailed(_no_weights(source))
+    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+    if size > min(limit, 2**31 - MIB):
+        raise ValidationFailed(
+            f"the weights have {size // MIB} MiB: a graph is built from at most {min(limit // MIB, 2047)} MiB; export "
+            "the model to ONNX elsewhere and import the exported folder (setting onnx.max_model_mb)"
+        )
+    config = read_json(source / "config.json", ModelConfig) or ModelConfig()
+    model: Any = build(config, facts, Weights(source))
+    target.write_bytes(model.SerializeToString())
 
 
 def _no_weights(source: Path) -> str:

@@ -13,6 +13,7 @@ from paddock.errors import PaddockError, ValidationFailed
 from paddock_onnx.facts import JSON_LIMIT, TokenizerConfig, read_bytes, read_json
 
 FILE = "tokenizer.json"
+TOKENIZERS = ((FILE,), ("vocab.txt",), ("vocab.json", "merges.txt"))  # what a model may have one as
 
 
 def put_tokenizer(source: Path, target: Path, model_type: str) -> None:
