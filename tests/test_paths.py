@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paddock.errors import BadName
-from paddock.storage import inside
+from paddock.storage import check_name, inside
 
 
 @pytest.fixture
@@ -26,6 +26,15 @@ def test_a_name_becomes_a_path_below_the_root(root: Path) -> None:
 def test_a_name_that_is_more_than_a_name_is_refused(root: Path, name: str) -> None:
     with pytest.raises(BadName):
         inside(root, "a", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("ü\n", r"'\xfc\n' is"), ("a/b", "'a/b' is"), ("z" * 65, "z" * 64 + "'… is")]
+)
+def test_a_refused_name_is_shown_as_it_was_sent_and_cut_where_it_is_long(name: str, shown: str) -> None:
+    with pytest.raises(BadName) as refused:
+        check_name(name)
+    assert shown in refused.value.message
 
 
 @pytest.mark.parametrize("target", ["../elsewhere", "/", "..", "a/../../elsewhere"])

@@ -103,7 +103,7 @@ def test_scores_are_honest() -> None:
     assert confidence == pytest.approx(accuracy, abs=0.1)
 
 
-@pytest.mark.parametrize("counts", [[1, 1], [1, 1, 1], [2, 1], [3, 3], [1, 50]])
+@pytest.mark.parametrize("counts", [[1, 1], [1, 1, 1], [2, 1], [3, 3], [1, 50], [1] * 30])
 def test_tiny_samples_are_learnt(counts: list[int]) -> None:
     vectors, labels = clusters(counts)
     scores = softmax(learn(vectors, labels, Options()).logits(vectors))

@@ -17,8 +17,8 @@ def check_name(name: str, what: str = "name") -> str:
     """Return `name` if it may become one path component, else raise BadName (its text shows no more than 64 characters)."""
     if NAME.fullmatch(name) and name not in _RESERVED:
         return name
-    shown = name[:64].encode("ascii", "backslashreplace").decode()
-    raise BadName(f"{what} {shown!r} is not allowed: use 1 to 64 letters, digits, dots, underscores or hyphens")
+    shown = ascii(name[:64]) + "…" * (len(name) > 64)
+    raise BadName(f"{what} {shown} is not allowed: use 1 to 64 letters, digits, dots, underscores or hyphens")
 
 
 def is_hash(text: str) -> bool:

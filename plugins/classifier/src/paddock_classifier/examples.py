@@ -44,7 +44,9 @@ def prepared(examples: Sequence[Example], settings: ClassifierSettings) -> tuple
             raise BadRequest(f"training_data[{at}] has an empty label: name it, or leave the example out")
     labels = sorted({example.label for example in examples})
     if len(labels) < 2:
-        raise BadRequest(f"training_data has {len(labels)} labels: a classifier tells two or more apart")
+        raise BadRequest(
+            f"training_data has {len(labels)} label{'s' * (not labels)}: a classifier tells two or more apart"
+        )
     if len(labels) > settings.max_classes:
         raise TooLarge(f"{len(labels)} labels are more than {settings.max_classes}, the setting classifier.max_classes")
     places = {label: at for at, label in enumerate(labels)}

@@ -5,6 +5,7 @@ Measured on banking77 (tests/benchmarks/classifier.py). All of it blocks and is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ def _head(vectors: Matrix, labels: Labels, options: Options) -> Head:
     import numpy as np  # noqa: PLC0415  heavy: on first use
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  as above
 
+    # One example of a label is what few-shot learning begins with, no mistake to be told of in the server's output.
+    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning, "sklearn")
     linear = contrastive_map(vectors, labels, options)
     mapped = unit(vectors @ linear)
     model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=5000).fit(mapped, labels)
