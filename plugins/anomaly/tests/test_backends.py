@@ -269,6 +269,18 @@ def test_the_feature_that_is_strange_contributes_most() -> None:
         assert (parts[0].value, parts[0].contribution > 0) == (9.0, True)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_contributions_add_up_to_what_the_row_is_stranger_than_the_medians(backend: Backend) -> None:
+    data = np.random.default_rng(4).normal([0, 30], size=(200, 2))
+    detector = fitted(data.tolist(), backend=backend)
+    row: list[Any] = [[5.0, 31.0], np.median(data, axis=0).tolist()]
+    raw = detector.raw(detector.matrix(row))
+    parts, none = detector.explain(row, detector.matrix(row), raw)
+    assert sum(part.contribution for part in parts) == pytest.approx(raw[0] - raw[1], abs=1e-5)
+    assert parts[0].feature == "feature_0"
+    assert [part.contribution for part in none] == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_explanations_are_bounded() -> None:
     detector = fitted(rows(TEMPERATURES), AnomalySettings(max_explained=3))
     matrix = detector.matrix(rows(READINGS))
