@@ -204,14 +204,13 @@ class Gate:
         self.done.append(request.number)
         return request.number
 
-    def ask(self, number: int, *, durable: bool = False) -> asyncio.Future[int]:
-        return asyncio.ensure_future(self.fits.run(Asked(number), durable=durable))
+    def ask(self, number: int) -> asyncio.Future[int]:
+        return asyncio.ensure_future(self.fits.run(Asked(number)))
 
 
-@pytest.mark.parametrize("durable", [False, True])
-async def test_fits_run_in_the_order_of_their_requests_and_only_so_many_wait(durable: bool) -> None:
+async def test_fits_run_in_the_order_of_their_requests_and_only_so_many_wait() -> None:
     gate = Gate()
-    works = [gate.ask(at, durable=durable and at % 2 == 0) for at in range(WAITING)]
+    works = [gate.ask(at) for at in range(WAITING)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited, match="waiting"):
         await gate.ask(99)
@@ -221,12 +220,12 @@ async def test_fits_run_in_the_order_of_their_requests_and_only_so_many_wait(dur
     assert await asyncio.gather(*works) == gate.done == list(range(WAITING))
     assert gate.most == 1
     assert gate.fits.under_way() == []
-    assert await gate.ask(1, durable=True) == 1
+    assert await gate.ask(1) == 1
 
 
 async def test_a_fit_goes_on_when_its_client_leaves() -> None:
     gate = Gate()
-    works = [gate.ask(1, durable=True), gate.ask(2)]
+    works = [gate.ask(1), gate.ask(2)]
     await gate.entered.wait()
     for work in works:
         work.cancel()
@@ -246,14 +245,14 @@ async def test_a_fit_that_fails_is_not_tried_again() -> None:
 
     fits = Fits(host, Asked, run, about)
     with pytest.raises(BadName):
-        await fits.run(Asked(1), durable=True)
+        await fits.run(Asked(1))
     assert await host.records.all("fit") == await host.records.all("fit_request") == {}
 
 
-async def test_stopping_keeps_the_long_fits_for_the_next_start_and_counts_as_no_failure() -> None:
+async def test_stopping_keeps_the_fits_for_the_next_start_and_counts_as_no_failure() -> None:
     records = MemoryRecords()
     gate = Gate(MemoryHost(records))
-    works = [gate.ask(1, durable=True), gate.ask(2, durable=True), gate.ask(3)]
+    works = [gate.ask(1), gate.ask(2)]
     await gate.entered.wait()
     for _ in range(ATTEMPTS + 1):
         gate.host.stopping.set()
@@ -264,12 +263,12 @@ async def test_stopping_keeps_the_long_fits_for_the_next_start_and_counts_as_no_
             await gate.entered.wait()
             gate.host.stopping.set()
     told = [str(error) for error in await asyncio.gather(*works, return_exceptions=True)]
-    assert ["is done when it is back" in one for one in told] == [True, True, False]
+    assert ["is done when it is back" in one for one in told] == [True, True]
     gate = Gate(MemoryHost(records))
     gate.open.set()
     async with gate.fits.running():
-        assert await gate.ask(4) == 4
-    assert gate.done == [1, 2, 4]
+        assert await gate.ask(3) == 3
+    assert gate.done == [1, 2, 3]
     assert [line["attempts"] for line in gate.host.lines if line["event"] == "fit_resumed"] == [1, 1]
     assert await records.all("fit") == await records.all("fit_request") == {}
 
@@ -293,7 +292,7 @@ async def test_a_fit_that_ended_the_server_too_often_is_given_up_and_told() -> N
 
 async def one_life(gate: Gate, *, first: bool) -> None:
     async with gate.fits.running():
-        await (gate.ask(1, durable=True) if first else asyncio.Event().wait())
+        await (gate.ask(1) if first else asyncio.Event().wait())
 
 
 async def test_what_is_left_of_a_fit_that_was_not_noted_whole_is_removed() -> None:

@@ -14,7 +14,6 @@ from paddock.testing.process import ServerProcess, server_process
 
 ROWS = [[float(at % 17), float(at % 5)] for at in range(300)]
 SLOW = {"model": "m", "backend": "autoencoder", "data": ROWS, "epochs": 20, "batch_size": 1}
-LONG = {"PADDOCK_ANOMALY__DURABLE_ABOVE": "1"}  # every fit is a long one
 
 
 @pytest.fixture
@@ -46,13 +45,13 @@ async def flags(http: aiohttp.ClientSession, server: ServerProcess) -> list[bool
 
 
 async def test_a_fit_that_was_killed_is_done_at_the_next_start(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         work = fit(http, server)
         await server.until("fit_noted")
         server.process.kill()
         assert isinstance((await asyncio.gather(work, return_exceptions=True))[0], aiohttp.ClientError)
     assert not (tmp_path / "models/anomaly/m/autoencoder/model.json").exists()
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         await server.until("fit_resumed")
         assert await flags(http, server) == [False, True]
 
@@ -60,7 +59,7 @@ async def test_a_fit_that_was_killed_is_done_at_the_next_start(http: aiohttp.Cli
 async def test_a_fit_that_a_stop_cut_short_is_done_at_the_next_start(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         works = [fit(http, server), fit(http, server, model="n")]
         for _ in works:
             await server.until("fit_noted")
@@ -69,23 +68,23 @@ async def test_a_fit_that_a_stop_cut_short_is_done_at_the_next_start(
             assert (status, "is done when it is back" in reply["detail"]) == (503, True)
         await server.process.wait()
     assert server.process.returncode == 0
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         assert {(await server.until("fit_resumed"))["model"] for _ in works} == {"m", "n"}
         assert await flags(http, server) == [False, True]
         assert (await listed(http, server))["fitting"] == []
 
 
 async def test_a_fit_whose_client_left_goes_on_and_is_done_once(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         work = fit(http, server)
         await server.until("fit_noted")
         work.cancel()
         (left,) = (await listed(http, server))["fitting"]
-        assert (left["model"], left["backend"], left["samples"], left["durable"]) == ("m", "autoencoder", 300, True)
+        assert (left["model"], left["backend"], left["samples"]) == ("m", "autoencoder", 300)
         status, _ = await fit(http, server, model="next", backend="one_class_svm", epochs=None, batch_size=None)
         assert status == 200
         assert await flags(http, server) == [False, True]
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         assert (await listed(http, server))["fitting"] == []
     assert [line for line in server.lines if line["event"].startswith("fit_")] == []
 
@@ -93,7 +92,7 @@ async def test_a_fit_whose_client_left_goes_on_and_is_done_once(http: aiohttp.Cl
 async def test_many_fits_of_one_name_leave_the_last_and_too_many_are_told_to_wait(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with server_process(tmp_path, **LONG) as server:
+    async with server_process(tmp_path) as server:
         first = fit(http, server)
         await server.until("fit_noted")
         works = [fit(http, server, epochs=1, data=ROWS[: 100 + at]) for at in range(20)]

@@ -301,7 +301,7 @@ async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_p
     records = MemoryRecords()
     host = MemoryHost(records)
     request = AnomalyFit(model="m", backend="autoencoder", data=DATA, epochs=10_000, batch_size=1)
-    before = service(tmp_path, host, durable_above=1)
+    before = service(tmp_path, host)
     work = asyncio.ensure_future(before.anomaly_fit(request))
     await records.noted.wait()
     host.stopping.set()
@@ -313,7 +313,7 @@ async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_p
     ((name, body),) = (await host.records.all("fit_request")).items()
     body["epochs"] = 1
     await host.records.put("fit_request", name, body)
-    after = service(tmp_path, host, durable_above=1)
+    after = service(tmp_path, host)
     async with after.running(), asyncio.timeout(60):
         await after._fits.settled()
     assert await records.all("fit") == {}

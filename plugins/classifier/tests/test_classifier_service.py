@@ -258,7 +258,7 @@ async def test_iterations_reach_the_saved_model(tmp_path: Path) -> None:
     ("examples", "error", "says"),
     [
         ([], BadRequest, "two or more"),
-        (EXAMPLES[:3], BadRequest, "1 labels"),
+        (EXAMPLES[:3], BadRequest, "has 1 label:"),
         ([*EXAMPLES, Example(text="  ", label="booking")], BadRequest, r"training_data\[6\]"),
         ([*EXAMPLES, Example(text="x", label="")], BadRequest, "empty label"),
         (EXAMPLES * 2, TooLarge, r"classifier\.max_texts"),
@@ -327,7 +327,7 @@ async def test_a_damaged_model_says_so_and_others_work(tmp_path: Path, damage: s
 async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_path: Path) -> None:
     records = MemoryRecords()
     host = host_with(records=records)
-    before = service(tmp_path, host, durable_above=1)
+    before = service(tmp_path, host)
     work = asyncio.ensure_future(before.classifier_fit(request(num_iterations=1000, batch_size=2)))
     await records.noted.wait()
     host.stopping.set()
@@ -335,7 +335,7 @@ async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_p
         await work
     assert len(await records.all("fit")) == 1
     host.stopping.clear()
-    after = service(tmp_path, host, durable_above=1)
+    after = service(tmp_path, host)
     async with after.running(), asyncio.timeout(120):
         await after._fits.settled()
     assert await records.all("fit") == {}

@@ -152,7 +152,8 @@ class Contribution(msgspec.Struct, kw_only=True):
     """By how much a feature makes the row stranger, in units of the raw score; negative when it makes it more normal.
 
     The mean of two differences: the row's raw score less that of the row with the feature at its training median, and that
-    of a row of medians with only this feature as it is, less that of the medians. `value` is what the request said."""
+    of a row of medians with only this feature as it is, less that of the medians. With one or two features they add up to
+    the row's raw score less that of the medians, with more about so. `value` is what the request said."""
 
     feature: str
     value: Json
@@ -277,8 +278,8 @@ class AnomalyDeleted(msgspec.Struct, kw_only=True):
 
 @endpoint("POST", "/v1/anomaly/fit", access="write", tags=("ml",), raises=_FIT)
 def anomaly_fit(ctx: Context, data: AnomalyFit) -> Awaitable[AnomalyFitted]:
-    """Learn and save a detector under exactly this name, replacing what has it. A fit goes on when its client leaves; a long
-    one that the end of the server cuts short is done at the next start."""
+    """Learn and save a detector under exactly this name, replacing what has it. A fit goes on when its client leaves, and is
+    done at the next start when the server ends in between; the list of models tells those under way."""
 
 
 @endpoint("POST", "/v1/anomaly/score", access="infer", tags=("ml",), raises=_USE)

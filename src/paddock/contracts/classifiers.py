@@ -207,8 +207,8 @@ class ClassifierDeleted(msgspec.Struct, kw_only=True):
 
 @endpoint("POST", "/v1/classifier/fit", access="write", tags=("ml",), raises=_FIT)
 def classifier_fit(ctx: Context, data: ClassifierFit) -> Awaitable[ClassifierFitted]:
-    """Learn and save a classifier under exactly this name, replacing what has it. A fit goes on when its client leaves; a
-    long one that the end of the server cuts short is done at the next start."""
+    """Learn and save a classifier under exactly this name, replacing what has it. A fit goes on when its client leaves, and is
+    done at the next start when the server ends in between; the list of models tells those under way."""
 
 
 @endpoint("POST", "/v1/classifier/predict", access="infer", tags=("ml",), raises=_USE)

@@ -83,7 +83,7 @@ class AnomalyService(Service):
         check_name(request.model, "model")
         if request.backend != "autoencoder" and (request.epochs is not None or request.batch_size is not None):
             raise BadRequest("epochs and batch_size are for the backend autoencoder: leave them out")
-        return await self._fits.run(request, durable=len(request.data) > self._settings.durable_above)
+        return await self._fits.run(request)
 
     @hookimpl
     async def anomaly_fit(self, data: AnomalyFit) -> AnomalyFitted:

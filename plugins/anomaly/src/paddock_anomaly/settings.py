@@ -15,8 +15,7 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `max_rows` of one request, `max_features` columns of a row after encoding, `max_text` characters of a text in a row,
     `max_explained` rows times features of the explanations of a reply. `max_sample`: one_class_svm and
     local_outlier_factor, whose cost grows with the square, learn from an even sample of more rows than these.
-    `durable_above` rows a fit is noted on disk and done at the next start if the server ends. `threads` of a fit and of
-    scoring; `keep_loaded` models stay in memory.
+    `threads` of a fit and of scoring; `keep_loaded` models stay in memory.
     """
 
     max_rows: Positive = 100_000
@@ -24,6 +23,5 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_text: Positive = 10_000
     max_explained: Positive = 100_000
     max_sample: Annotated[int, msgspec.Meta(ge=2)] = 10_000
-    durable_above: Annotated[int, msgspec.Meta(ge=0)] = 10_000
     threads: Positive = 1
     keep_loaded: Positive = 8

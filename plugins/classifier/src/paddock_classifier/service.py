@@ -144,7 +144,7 @@ class ClassifierService(Service):
 
     async def _run(self, request: ClassifierFit) -> ClassifierFitted:
         check_name(request.model, "model")
-        return await self._fits.run(request, durable=len(request.training_data) >= self._settings.durable_above)
+        return await self._fits.run(request)
 
     @hookimpl
     async def classifier_fit(self, data: ClassifierFit) -> ClassifierFitted:

@@ -15,8 +15,7 @@ class ClassifierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     `base_model` where a fit names none; ``auto`` is all-MiniLM-L6-v2 when it is in the model cache, else ``core/hashing``.
     `max_texts` of one request, `max_text` characters of a text, `max_label` of a label, `max_classes` labels of a model,
     `max_scores` texts times labels of a reply.
-    From `durable_above` examples on a fit is noted on disk and done at the next start if the server ends. `threads` of a fit
-    and of scoring; `keep_loaded` models stay in memory.
+    `threads` of a fit and of scoring; `keep_loaded` models stay in memory.
     """
 
     base_model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "auto"
@@ -25,6 +24,5 @@ class ClassifierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     max_label: Positive = 200
     max_classes: Annotated[int, msgspec.Meta(ge=2)] = 1000
     max_scores: Positive = 1_000_000
-    durable_above: Annotated[int, msgspec.Meta(ge=0)] = 1000
     threads: Positive = 1
     keep_loaded: Positive = 16

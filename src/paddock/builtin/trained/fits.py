@@ -1,6 +1,6 @@
 """Fits: one at a time, in the order in which they were accepted, each to its end also when nobody waits for it any more.
 
-The long ones are on disk before they begin, so that the next start does what the end of the server cut short.
+A fit is on disk before it begins, so that the next start does what the end of the server cut short.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class _Note(msgspec.Struct):
 
 
 class _Fit(Generic[R]):
-    """An accepted fit; `name` is that of its records, empty for one that is not durable. One that an earlier run left
-    reads its request when its turn comes."""
+    """An accepted fit; `name` is that of its records. One that an earlier run left reads its request when its turn comes."""
 
     def __init__(self, name: str, note: _Note, request: R | None) -> None:
         self.name = name
@@ -74,14 +73,14 @@ class Fits(Generic[R, T]):
     def _names(self) -> set[str]:
         return {fitting.model for fitting in self.under_way()}
 
-    async def run(self, request: R, *, durable: bool) -> T:
+    async def run(self, request: R) -> T:
         """Fit and return the outcome; accepted before the first wait. Raises what `run` raises, RateLimited when many wait
         already, and ProviderUnavailable (the server stops, the disk is full)."""
         if len(self._works) >= WAITING:
             raise RateLimited(f"{WAITING} fits are waiting already: fit again when some are done", retry_after=10)
         fitting = self._about(request)
-        fitting.durable, fitting.since = durable, time.time()
-        fit = _Fit(secrets.token_hex(8) if durable else "", _Note(fitting), request)
+        fitting.since = time.time()
+        fit = _Fit(secrets.token_hex(8), _Note(fitting), request)
         return await asyncio.shield(self._accept(fit))
 
     def _accept(self, fit: _Fit[R]) -> asyncio.Task[T]:
@@ -99,8 +98,8 @@ class Fits(Generic[R, T]):
     async def _work(self, fit: _Fit[R], before: asyncio.Task[T] | None) -> T:
         """The fit in its turn; its note goes unless the server ends in between."""
         try:
-            if fit.name and not fit.resumed:
-                await self._keep(fit)
+            if fit.request is not None:
+                await self._keep(fit, fit.request)
             if before is not None:
                 await asyncio.wait((before,))
             outcome = await self._in_turn(fit)
@@ -117,8 +116,7 @@ class Fits(Generic[R, T]):
             raise ProviderUnavailable("the server is stopping")
         fit.note.attempts += 1
         fit.note.fitting.state = "running"
-        if fit.name:
-            await self._host.records.put(_NOTE, fit.name, msgspec.to_builtins(fit.note))
+        await self._put_note(fit)
         return await self._run(await self._kept(fit) if fit.request is None else fit.request)
 
     async def _kept(self, fit: _Fit[R]) -> R:
@@ -132,25 +130,24 @@ class Fits(Generic[R, T]):
             self._host.record("fit_given_up", error=lost, model=fit.note.fitting.model)
             raise lost from error
 
-    async def _keep(self, fit: _Fit[R]) -> None:
-        """Write the note and then the request: a note without a request is of a fit that was not accepted yet."""
-        assert fit.request is not None
+    async def _put_note(self, fit: _Fit[R]) -> None:
         await self._host.records.put(_NOTE, fit.name, msgspec.to_builtins(fit.note))
-        await self._host.records.put(_REQUEST, fit.name, await asyncio.to_thread(encoded, fit.request))
+
+    async def _keep(self, fit: _Fit[R], request: R) -> None:
+        """Write the note and then the request: a note without a request is of a fit that was not accepted yet."""
+        await self._put_note(fit)
+        await self._host.records.put(_REQUEST, fit.name, await asyncio.to_thread(encoded, request))
         self._host.log("fit_noted", model=fit.note.fitting.model)
 
     async def _stopped(self, fit: _Fit[R]) -> ProviderUnavailable:
         """The server is stopping, which is no fault of the fit."""
-        if not fit.name:
-            return ProviderUnavailable("the server is stopping: fit again when it is back")
         if fit.note.fitting.state == "running":
             fit.note.attempts -= 1
-            await self._host.records.put(_NOTE, fit.name, msgspec.to_builtins(fit.note))
+            await self._put_note(fit)
         return ProviderUnavailable("the server is stopping: the fit is noted, and is done when it is back")
 
     async def _done(self, fit: _Fit[R], error: Exception | None = None) -> None:
-        if fit.name:
-            await self._forget(fit.name)
+        await self._forget(fit.name)
         model, attempts = fit.note.fitting.model, fit.note.attempts
         if fit.resumed and error is None:
             self._host.log("fit_resumed", model=model, attempts=attempts)
