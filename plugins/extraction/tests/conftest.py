@@ -35,6 +35,14 @@ class Desk:
         """Import a model."""
         return self.importer.run(folder, name, None, lambda progress: None)
 
+    def change(self, path: Path, *pairs: tuple[str, str]) -> None:
+        """Change the text of a file; each of the old ones must be there."""
+        text = path.read_text(encoding="utf-8")
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+
     def page(self, light: int = 255, size: tuple[int, int] = (100, 200)) -> PageImage:
         """A page of one shade."""
         path = self.folder / f"{light}.png"

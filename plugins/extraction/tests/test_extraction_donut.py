@@ -18,15 +18,6 @@ from paddock.errors import BadRequest
 WHO, HOW_MUCH = "Who sells?", "What is the total?"
 
 
-def replaced(path: Path, *pairs: tuple[str, str]) -> None:
-    """Change the text of a file of a model; each of the old ones must be there."""
-    text = path.read_text(encoding="utf-8")
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")
-
-
 async def test_questions_are_answered_one_after_the_other(desk: Any, tiny: Path) -> None:
     desk.take(tiny)
     (found,) = await desk.ask("vqa", prompts=(WHO, HOW_MUCH, WHO))
@@ -74,7 +65,7 @@ async def test_a_model_that_begins_with_another_task_is_told_which_one_is_asked(
 async def test_a_task_that_a_model_was_not_trained_for_is_refused_with_those_it_was(
     desk: Any, tiny: Path, gone: tuple[str, str], task: str, said: str
 ) -> None:
-    replaced(tiny / "tokenizer.json", gone)
+    desk.change(tiny / "tokenizer.json", gone)
     desk.take(tiny)
     with pytest.raises(BadRequest, match=said):
         await desk.ask(task, prompts=(WHO,) if task == "vqa" else ())
@@ -83,13 +74,15 @@ async def test_a_task_that_a_model_was_not_trained_for_is_refused_with_those_it_
 
 def test_a_model_for_questions_alone_is_imported_as_that(desk: Any, tiny: Path) -> None:
     own = ("menu", "nm", "price", "total", "total_price", "class")
-    replaced(tiny / "tokenizer.json", *((f"<{slash}s_{tag}>", f"<{slash}{tag}>") for tag in own for slash in ("", "/")))
+    desk.change(
+        tiny / "tokenizer.json", *((f"<{slash}s_{tag}>", f"<{slash}{tag}>") for tag in own for slash in ("", "/"))
+    )
     found = desk.take(tiny)
     assert (found.task, "prompts" in found.hint) == ("vqa", True)
 
 
 async def test_a_page_without_a_kind_is_refused_with_what_was_written(desk: Any, tiny: Path) -> None:
-    replaced(tiny / "tokenizer.json", ("<s_rvlcdip>", "<s_other>"))  # it extracts then
+    desk.change(tiny / "tokenizer.json", ("<s_rvlcdip>", "<s_other>"))  # it extracts then
     desk.take(tiny)
     with pytest.raises(BadRequest, match="the file is of no kind that org/model knows: it wrote '<s_cord-v2>"):
         await desk.ask("classification")
@@ -104,7 +97,7 @@ async def test_what_a_model_writes_is_bounded(desk_with: Any, tiny: Path) -> Non
 
 
 async def test_a_model_that_never_ends_is_stopped_at_its_length(desk: Any, tiny: Path) -> None:
-    replaced(tiny / "generation_config.json", ('"eos_token_id": 2', '"eos_token_id": 3'))
+    desk.change(tiny / "generation_config.json", ('"eos_token_id": 2', '"eos_token_id": 3'))
     desk.take(tiny)
     (found,) = await desk.ask()
     assert found.text.startswith("<s_cord-v2><s_menu><s_nm> Tea")

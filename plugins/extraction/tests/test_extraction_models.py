@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from paddock_extraction import plugin
 from paddock_extraction.samples import layout
@@ -84,6 +85,37 @@ def test_only_what_is_run_is_taken(desk: Any, tiny: Path) -> None:
     (tiny / "decoder_model_merged.onnx_data").write_bytes(b"weights")
     taken = {path.name for path in desk.take(tiny).folder.glob("*.onnx*")}
     assert taken == {"encoder_model.onnx", "decoder_model_merged.onnx", "decoder_model_merged.onnx_data"}
+
+
+@pytest.mark.parametrize("merged", [True, False])
+async def test_what_optimum_quantised_is_run_under_its_names(desk: Any, tiny: Path, merged: bool) -> None:
+    (tiny / "generation_config.json").unlink()  # it leaves this out then
+    for path in list(tiny.glob("*.onnx")):  # noqa: ASYNC240  a folder of a test
+        path.rename(path.with_stem(f"{path.stem}_quantized"))
+    if not merged:
+        (tiny / "decoder_model_merged_quantized.onnx").unlink()
+    desk.take(tiny)
+    assert (await desk.ask())[0].fields[-1].value == "5.60"
+
+
+async def test_weights_beside_a_graph_come_with_it(desk: Any, tiny: Path) -> None:
+    graph = onnx.load(tiny / "encoder_model.onnx")
+    onnx.save(
+        graph,
+        tiny / "encoder_model.onnx",
+        save_as_external_data=True,
+        location="encoder_model.onnx_data",
+        size_threshold=0,
+    )
+    assert (desk.take(tiny).folder / "encoder_model.onnx_data").stat().st_size > 10_000
+    assert (await desk.ask())[0].fields[-1].value == "5.60"
+
+
+def test_another_reader_of_pictures_is_no_donut(desk: Any, tiny: Path) -> None:
+    desk.change(tiny / "config.json", ("donut-swin", "vit"))  # as TrOCR, whose pixels are others
+    assert not desk.importer.fits(tiny)
+    with pytest.raises(ValidationFailed, match="neither a Donut"):
+        desk.take(tiny)
 
 
 def test_links_in_a_folder_are_not_followed(desk: Any, tmp_path: Path, tiny: Path) -> None:

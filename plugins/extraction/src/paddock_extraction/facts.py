@@ -21,12 +21,17 @@ _HEADS: dict[str, DocumentTask] = {
 }
 QUESTION, ASKED, ANSWER = "<s_question>", "</s_question>", "<s_answer>"
 CLASS = "<s_class>"
+DONUT_ENCODER = "donut-swin"  # models with another one (TrOCR …) want other pixels
 _TAG = re.compile(r"</s_(?!question>|answer>|class>)[^<>]+>")
-ENCODERS = ("encoder_model.onnx", "encoder_model_fp16.onnx", "encoder_model_quantized.onnx")
-MERGED = ("decoder_model_merged.onnx", "decoder_model_merged_fp16.onnx", "decoder_model_merged_quantized.onnx")
-DECODERS = ("decoder_model.onnx",)
-WITH_PAST = ("decoder_with_past_model.onnx",)
-GRAPHS = ("model.onnx", "model_fp16.onnx", "model_quantized.onnx")
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    """A graph's file, in full precision and as exports with less have it."""
+    return tuple(f"{name}{kind}.onnx" for kind in ("", "_fp16", "_quantized"))
+
+
+ENCODERS, MERGED = _variants("encoder_model"), _variants("decoder_model_merged")
+DECODERS, WITH_PAST, GRAPHS = _variants("decoder_model"), _variants("decoder_with_past_model"), _variants("model")
 
 
 class Decoder(msgspec.Struct, frozen=True):
@@ -38,11 +43,18 @@ class Decoder(msgspec.Struct, frozen=True):
     decoder_start_token_id: int | None = None
 
 
+class Encoder(msgspec.Struct, frozen=True):
+    """The part of a generating model's config that is its encoder's."""
+
+    model_type: str = DONUT_ENCODER
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """What counts of config.json and generation_config.json."""
 
     model_type: str = ""
     architectures: list[str] = []
+    encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
     id2label: dict[str, str] = {}
     eos_token_id: int | list[int] | None = None
@@ -91,7 +103,7 @@ def family_of(folder: Path) -> Family | None:
     """The family of a folder, None for another kind of model. Raises ValueError for a damaged config."""
     config = read_json(folder / "config.json", ModelConfig)
     if config.model_type in ("vision-encoder-decoder", "donut"):
-        return "donut"
+        return "donut" if config.encoder.model_type == DONUT_ENCODER else None
     return "layoutlmv3" if config.model_type == "layoutlmv3" else None
 
 
@@ -138,7 +150,7 @@ def missing(folder: Path) -> str | None:
     """What a folder lacks to be run, as a sentence; None when it is complete. Raises ValueError for a damaged config."""
     family = family_of(folder)
     if family is None:
-        return "it is neither a Donut (vision-encoder-decoder) nor a LayoutLMv3 model"
+        return f"it is neither a Donut (vision-encoder-decoder with a {DONUT_ENCODER}) nor a LayoutLMv3 model"
     if not (folder / "tokenizer.json").is_file():
         return "it has no tokenizer.json: save its fast tokenizer"
     export = "export it with optimum-cli export onnx"
