@@ -77,6 +77,16 @@ async def test_a_wrong_call_is_answered_in_openais_shape(
     assert (await server.ask("POST", "/v1/embeddings", {"model": MINILM, "input": "a"})).status == 200
 
 
+@pytest.mark.parametrize("name", [MINILM, "all-MiniLM-L6-v2"])
+async def test_documents_are_not_asked_of_a_model_of_texts(server: RunningServer, name: str) -> None:
+    body: Json = {"model": name, "images": ["aGk="]}
+    reply = await server.ask("POST", "/v1/documents/extract", body)
+    assert (reply.status, reply.json()["detail"].partition(":")[0]) == (
+        400,
+        f"the model {MINILM} is of the type embedding",
+    )
+
+
 async def test_the_catalogue_lists_each_model_once_with_what_it_does(server: RunningServer) -> None:
     await server.ask("POST", "/v1/embeddings", {"model": MINILM, "input": "a"})
     listed = (await server.ask("GET", "/v1/models")).json()["data"]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from paddock.builtin.hub_cache import HubCache
-from paddock.builtin.model_names import parse_model
 from paddock.contracts.base import Context, Upload, hookimpl
 from paddock.contracts.providers import (
     DocumentCall,
@@ -147,15 +146,26 @@ class Vision:
             if model in models:
                 return extractor
             known += models
-        repo = parse_model(model).repo
-        if (
-            ctx.caller.may_use(repo)
-            and await asyncio.to_thread(HubCache(self._core.settings.hub_cache).model, repo) is not None
-        ):
+        other = await asyncio.to_thread(self._cached, model)
+        if other is not None and ctx.caller.may_use(other):
+            kind = await self._kind(other)
             raise BadRequest(
-                f"the model {model} is no document model that is whole: Donut and LayoutLMv3 are, as Optimum exports them"
+                f"the model {other} is {kind}: document models are Donut and LayoutLMv3 as Optimum exports them"
             )
         raise _no_model(model, known)
+
+    def _cached(self, model: str) -> str | None:
+        """The id of a model of the cache, of which at least a part is there. Raises BadName."""
+        cache = HubCache(self._core.settings.hub_cache)
+        repo = cache.resolve(model).repo
+        return repo if cache.model(repo) else None
+
+    async def _kind(self, model: str) -> str:
+        """What a cached model that is not for documents is, in words."""
+        servers = [server for server in self._core.plugins.model_servers.all() if server.local]
+        listed = [info for server in servers for info in await server.models() if info.id == model]
+        kind = next((info.details["type"] for info in listed if "type" in info.details), None)
+        return "no document model that is whole" if kind is None else f"of the type {kind}"
 
 
 def _no_model(model: str, known: Sequence[str]) -> ModelNotFound:
