@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from paddock_ocr.samples import drawn, encoded
 
 from paddock.contracts.base import hookimpl
 from paddock.contracts.providers import (
@@ -21,8 +22,13 @@ from paddock.contracts.providers import (
     FoundClass,
     FoundDocument,
     FoundField,
+    OcrEngine,
+    PageImage,
+    PageText,
     TypeName,
 )
+from paddock.errors import BadRequest
+from paddock.testing.ocr import WrittenEngine
 from paddock.testing.server import running_server
 
 OCR, FORM = "/v1/ocr", "/v1/vision/ocr"
@@ -41,6 +47,7 @@ async def test_pictures_in_base64_and_data_uris_are_read(desk: Any) -> None:
                 "width": 520,
                 "height": 224,
                 "rotation": 0,
+                "engine": "written",
             }
             for at in (0, 1)
         ],
@@ -155,6 +162,53 @@ async def test_a_stand_in_is_an_engine_that_speaks_the_languages(desk: Any) -> N
     assert reply["languages"] == ["en"]
     reply = await desk.ask("POST", OCR, {"images": [desk.text], "languages": ["xx"]})
     assert (reply.status, "paddleocr has no language xx" in reply.json()["detail"]) == (400, True)
+
+
+async def test_what_the_best_engine_finds_nothing_on_is_read_by_another(desk: Any) -> None:
+    blank = base64.b64encode(encoded(drawn([]))).decode()
+    for model in ("surya", "easyocr", "auto"):
+        reply = (await desk.ask("POST", OCR, {"model": model, "images": [desk.text, blank]})).json()
+        assert [item["engine"] for item in reply["data"]] == ["paddleocr", "written"]
+        assert (reply["model"], reply["engine"], reply["data"][1]["text"]) == (
+            model,
+            "paddleocr, written",
+            "some words",
+        )
+    reply = (await desk.ask("POST", OCR, {"model": "paddleocr", "images": [blank]})).json()
+    assert (reply["engine"], reply["data"][0]["text"]) == ("paddleocr", "")
+    desk.engine.text = ""
+    reply = (await desk.ask("POST", OCR, {"images": [blank]})).json()
+    assert (reply["engine"], reply["data"][0]["engine"], reply["data"][0]["text"]) == ("paddleocr", "paddleocr", "")
+
+
+class Tired(WrittenEngine):
+    """Fails at every page."""
+
+    types = (TypeName("tired"),)
+
+    async def read(self, pages: Sequence[PageImage], languages: Sequence[str]) -> list[PageText]:
+        raise BadRequest("the file took too long")
+
+
+class TwoEngines:
+    """A plugin whose first engine fails."""
+
+    def __init__(self) -> None:
+        self.second = WrittenEngine(languages=("tlh",))
+
+    @hookimpl
+    def paddock_ocr_engines(self) -> Sequence[OcrEngine]:
+        return [Tired(languages=("tlh",)), self.second]
+
+
+async def test_an_engine_that_fails_is_replaced_unless_the_other_finds_nothing(tmp_path: Path, desk: Any) -> None:
+    plugin = TwoEngines()
+    async with running_server(tmp_path / "other", plugins={"two": plugin}) as server:
+        body = {"images": [desk.text], "languages": ["tlh"]}
+        assert (await server.ask("POST", OCR, body)).json()["engine"] == "written"
+        plugin.second.text = ""
+        reply = await server.ask("POST", OCR, body)
+        assert (reply.status, reply.json()["detail"]) == (400, "the file took too long")
 
 
 @pytest.mark.parametrize("way", ["json", "form"])

@@ -173,6 +173,18 @@ async def test_a_missing_tesseract_is_unavailable_and_says_what_to_install() -> 
     await engine.close()
 
 
+def test_a_missing_pp_ocr_is_unavailable_and_says_what_to_install() -> None:
+    code = """
+import asyncio, sys
+sys.modules["rapidocr"] = None
+from paddock_ocr.engines import PaddleEngine
+from paddock_ocr.settings import OcrSettings
+print(asyncio.run(PaddleEngine(OcrSettings()).health()).message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "PP-OCR is not installed: pip install rapidocr"
+
+
 async def test_a_cancelled_reader_ends_its_helper(tmp_path: Path) -> None:
     page, paddle = sample_page(tmp_path), PaddleEngine(OcrSettings(threads=1))
     pool = paddle._helped.pool

@@ -41,7 +41,8 @@ class OcrRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Pictures in base64 (or data URIs), or the id of an uploaded file.
 
     `model` is an engine (paddleocr, tesseract) or a name that stands for the best one that speaks the languages (surya,
-    easyocr). `languages` are codes of ISO 639-1 or the engine's own names.
+    easyocr, auto); what that finds nothing on, the next best is asked to read. `languages` are codes of ISO 639-1 or the
+    engine's own names.
     """
 
     model: str = "surya"
@@ -65,7 +66,7 @@ class OcrBox(msgspec.Struct, kw_only=True):
 class OcrItem(msgspec.Struct, kw_only=True):
     """The text of one page in reading order. `confidence` in [0, 1] is the mean over its characters, 0 without text. `boxes` is
     null unless asked for. `width` and `height` are the size of the page that the boxes refer to; `rotation` tells by how many
-    degrees clockwise it had to be turned to be read."""
+    degrees clockwise it had to be turned to be read. `engine` is whose text it is; the best one's where none found any."""
 
     index: int
     text: str
@@ -74,6 +75,7 @@ class OcrItem(msgspec.Struct, kw_only=True):
     width: int
     height: int
     rotation: int = 0
+    engine: str
 
 
 class OcrUsage(msgspec.Struct, kw_only=True):
@@ -83,7 +85,8 @@ class OcrUsage(msgspec.Struct, kw_only=True):
 
 
 class OcrReply(msgspec.Struct, kw_only=True):
-    """The pages. `model` is what was asked for, `engine` what ran."""
+    """The pages. `model` is what was asked for, `engine` what ran: where pages needed several, their names separated by commas.
+    `languages` are those that were read, by the names that these engines have for them."""
 
     object: Literal["list"] = "list"
     data: list[OcrItem]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from paddock_ocr.languages import PADDLE, by_code
 from paddock_ocr.settings import OcrSettings
 from paddock_ocr.wire import Look, Read, Render, Request
 
+PADDLE_PARTS = ("rapidocr", "onnxruntime")
 RENDERERS = 2  # helpers: making pages is quick
 LISTED = 60.0  # seconds that Tesseract's languages are remembered
 LIST_TIMEOUT = 10.0
@@ -129,6 +131,12 @@ class _Engine(OcrEngine):
             command=command,
         )
 
+    async def health(self) -> Health:
+        return await timed_health(self._look)
+
+    async def _look(self) -> str:
+        return f"languages: {', '.join(sorted(await self.languages()))}"
+
     async def close(self) -> None:
         await asyncio.to_thread(self._helped.pool.close)
 
@@ -140,6 +148,9 @@ class PaddleEngine(_Engine):
     engine = "paddleocr"
 
     async def languages(self) -> dict[str, str]:
+        missing = [name for name in PADDLE_PARTS if find_spec(name) is None]
+        if missing:
+            raise ProviderUnavailable(f"PP-OCR is not installed: pip install {' '.join(missing)}")
         return dict(PADDLE)
 
 
@@ -148,6 +159,7 @@ class TesseractEngine(_Engine):
 
     types = (TypeName("tesseract"),)
     engine = "tesseract"
+    more_languages = "more are packages: apt-get install tesseract-ocr-deu (Debian; the names are those of ISO 639-2)"
 
     def __init__(self, settings: OcrSettings) -> None:
         super().__init__(settings)
@@ -164,12 +176,6 @@ class TesseractEngine(_Engine):
         if found is None:
             raise ProviderUnavailable(f"Tesseract is not installed: {INSTALL}")
         return found
-
-    async def health(self) -> Health:
-        return await timed_health(self._look)
-
-    async def _look(self) -> str:
-        return f"languages: {', '.join(sorted(await self.languages()))}"
 
 
 def installed_languages(command: str) -> list[str]:

@@ -79,7 +79,10 @@ class PageText(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OcrEngine(Provider):
-    """Pages to text. `types` are the names of the engine; the engine that is registered first is asked for by default."""
+    """Pages to text. `types` are the names of the engine; the engine that is registered first is asked for by default.
+    `more_languages` tells people how to install those that are missing, where that is possible."""
+
+    more_languages: str = ""
 
     @abstractmethod
     async def languages(self) -> dict[str, str]:

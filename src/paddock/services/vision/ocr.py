@@ -9,13 +9,14 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import NamedTuple
 
-from paddock.contracts.providers import OcrEngine, PageText, Reading, TextReader
+from paddock.contracts.providers import OcrEngine, PageImage, PageText, Reading, TextReader
 from paddock.errors import BadRequest, ModelNotFound, NotFound, PaddockError, ProviderUnavailable, ValidationFailed
 from paddock.services.core import Core
 from paddock.services.pages import Pages
 
-# Engines of the Universal Runtime that nobody provides here: they stand for the best one that speaks the languages.
-STAND_INS = ("surya", "easyocr")
+# Engines of the Universal Runtime that nobody provides here: they stand for the best one that speaks the languages, and for the
+# next best where that finds nothing.
+STAND_INS = ("surya", "easyocr", "auto")
 DEFAULT_LANGUAGES = ("en",)
 OCR_DPI = 200
 BATCH = 8  # pages of a file that lie on the disk at once
@@ -28,6 +29,13 @@ class Chosen(NamedTuple):
     languages: list[str]
 
 
+class ReadPage(NamedTuple):
+    """The text of a page and who read it."""
+
+    text: PageText
+    by: Chosen
+
+
 class Ocr:
     """Over the engines that plugins provide."""
 
@@ -35,25 +43,36 @@ class Ocr:
         self._plugins = core.plugins
         self._pages = Pages(core)
 
-    async def choose(self, model: str | None, languages: Sequence[str]) -> Chosen:
-        """The engine of that name; for a stand-in or None the first one that speaks the languages (`DEFAULT_LANGUAGES` without
-        any). Raises ModelNotFound, BadRequest for languages that are not installed, ProviderUnavailable."""
+    async def choose(self, model: str | None, languages: Sequence[str]) -> list[Chosen]:
+        """Whom to ask, the best first: the engine of that name; for a stand-in or None all that speak the languages
+        (`DEFAULT_LANGUAGES` without any). Raises ModelNotFound, BadRequest for languages that are not installed,
+        ProviderUnavailable."""
         engines = self._plugins.ocr_engines
         if not engines.all():
             raise ProviderUnavailable("no loaded plugin reads text in pictures: install paddock-ocr")
         wanted = [item.strip() for item in languages if item.strip()] or list(DEFAULT_LANGUAGES)
         named = engines.get(model) if model is not None else None
         if named is not None:
-            return Chosen(named, await _spoken(named, wanted))
+            return [Chosen(named, await _spoken(named, wanted))]
         if model is not None and model not in STAND_INS:
             raise self._unknown(model)
+        found: list[Chosen] = []
         reasons: list[PaddockError] = []
         for engine in engines.all():
             try:
-                return Chosen(engine, await _spoken(engine, wanted))
+                found.append(Chosen(engine, await _spoken(engine, wanted)))
             except (BadRequest, ProviderUnavailable) as error:
                 reasons.append(error)
-        raise BadRequest("no engine reads this: " + "; ".join(error.message for error in reasons)) from reasons[-1]
+        if not found:
+            down = all(isinstance(error, ProviderUnavailable) for error in reasons)
+            kind = ProviderUnavailable if down else BadRequest
+            raise kind("no engine reads this: " + "; ".join(error.message for error in reasons)) from reasons[-1]
+        return found
+
+    async def read(self, chosen: Sequence[Chosen], pages: Sequence[PageImage]) -> list[ReadPage]:
+        """Read pages, in order. What the first engine finds nothing on, or fails at, the next one is asked to read; when none
+        finds anything, the first one's word counts. Raises as `OcrEngine.read`."""
+        return [await _read_page(chosen, page) for page in pages]
 
     def _unknown(self, model: str) -> ModelNotFound:
         known = [*self._plugins.ocr_engines.names(), *STAND_INS]
@@ -64,16 +83,34 @@ class Ocr:
 
     async def read_file(self, path: Path, numbers: Sequence[int] | None, reading: Reading) -> dict[int, PageText]:
         """Pages of a file by number; all of them without `numbers`. Raises as `choose`, and BadRequest for the file."""
-        engine, languages = await self.choose(reading.engine, reading.languages)
+        chosen = await self.choose(reading.engine, reading.languages)
         if numbers is None:
             numbers = range(1, (await self._pages.look(path)).pages + 1)
         found: dict[int, PageText] = {}
         for batch in _batches(numbers):
             async with self._pages.folder() as folder:
                 pages = await self._pages.renderer.render(path, folder, dpi=OCR_DPI, most=BATCH, pages=batch)
-                texts = await engine.read(pages, languages)
-            found |= {page.number: text for page, text in zip(pages, texts, strict=True)}
+                read = await self.read(chosen, pages)
+            found |= {page.number: one.text for page, one in zip(pages, read, strict=True)}
         return found
+
+
+async def _read_page(chosen: Sequence[Chosen], page: PageImage) -> ReadPage:
+    first: ReadPage | PaddockError | None = None
+    for one in chosen:
+        outcome: ReadPage | PaddockError
+        try:
+            (text,) = await one.engine.read([page], one.languages)
+        except (BadRequest, ProviderUnavailable) as error:
+            outcome = error
+        else:
+            outcome = ReadPage(text, one)
+            if text.text.strip():
+                return outcome
+        first = first or outcome
+    if not isinstance(first, ReadPage):
+        raise first or ProviderUnavailable("no engine was asked")
+    return first
 
 
 def _batches(numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -88,7 +125,8 @@ async def _spoken(engine: OcrEngine, wanted: Sequence[str]) -> list[str]:
     missing = [item[:32].encode("ascii", "backslashreplace").decode() for item, own in found.items() if own is None]
     if missing:
         known = ", ".join(sorted(installed))
-        raise BadRequest(f"{engine.name} has no language {', '.join(missing)}; installed: {known}")
+        more = f"; {engine.more_languages}" if engine.more_languages else ""
+        raise BadRequest(f"{engine.name} has no language {', '.join(missing)}; installed: {known}{more}")
     return list(dict.fromkeys(own for own in found.values() if own is not None))
 
 

@@ -36,7 +36,7 @@ from paddock.services.core import Core
 from paddock.services.forms import flag, listed, only
 from paddock.services.pages import Pages
 from paddock.services.uploaded import UploadedFiles
-from paddock.services.vision.ocr import STAND_INS, Ocr
+from paddock.services.vision.ocr import STAND_INS, Ocr, ReadPage
 from paddock.services.vision.sources import Sources
 
 MAX_PROMPTS = 32
@@ -77,15 +77,16 @@ class Vision:
             return await self._read(sources, data)
 
     async def _read(self, sources: Sources, request: OcrRequest) -> OcrReply:
-        engine, own = await self._ocr.choose(request.model, request.languages or ())
+        chosen = await self._ocr.choose(request.model, request.languages or ())
         async with sources.pages() as pages:
-            texts = await engine.read(pages, own)
-        both = enumerate(zip(pages, texts, strict=True))
+            read = await self._ocr.read(chosen, pages)
+        both = enumerate(zip(pages, read, strict=True))
+        readers = list(dict.fromkeys(one.by.engine.name for one in read))
         return OcrReply(
-            data=[_ocr_item(at, page, text, boxes=request.return_boxes) for at, (page, text) in both],
+            data=[_ocr_item(at, page, one, boxes=request.return_boxes) for at, (page, one) in both],
             model=request.model,
-            engine=engine.name,
-            languages=own,
+            engine=", ".join(readers),
+            languages=list(dict.fromkeys(own for one in read for own in one.by.languages)),
             usage=OcrUsage(images_processed=len(pages)),
         )
 
@@ -115,8 +116,7 @@ class Vision:
         async with sources.pages() as pages:
 
             async def words() -> list[PageText]:
-                engine, own = await self._ocr.choose(None, ())
-                return await engine.read(pages, own)
+                return [one.text for one in await self._ocr.read(await self._ocr.choose(None, ()), pages)]
 
             call = DocumentCall(model=request.model, task=task, pages=pages, prompts=prompts, words=words)
             found = await extractor.extract(call)
@@ -197,7 +197,8 @@ def _prompts(request: ExtractRequest) -> list[str]:
     return prompts
 
 
-def _ocr_item(index: int, page: PageImage, found: PageText, *, boxes: bool) -> OcrItem:
+def _ocr_item(index: int, page: PageImage, read: ReadPage, *, boxes: bool) -> OcrItem:
+    found = read.text
     return OcrItem(
         index=index,
         text=found.text,
@@ -206,6 +207,7 @@ def _ocr_item(index: int, page: PageImage, found: PageText, *, boxes: bool) -> O
         width=page.width,
         height=page.height,
         rotation=found.turned,
+        engine=read.by.engine.name,
     )
 
 
