@@ -223,8 +223,36 @@ class TestLimits:
 
     async def test_more_pages_than_one_reply_may_hold_are_413(self, desk: Any) -> None:
         given = await desk.upload(pdf([["x"]] * 3), "a.pdf")
+        for reply in (await desk.ask("GET", f"/v1/files/{given['id']}/images"), await desk.ocr(file_id=given["id"])):
+            assert (reply.status, "files.max_pages" in reply.json()["detail"]) == (413, True)
+
+
+class TestWork:
+    """Limits of what a request's pages hold and cost together."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, Any]:
+        return {"files": {"max_pixels": 3_000_000}}
+
+    async def test_more_pixels_than_one_request_may_hold_are_413(self, desk: Any) -> None:
+        given = await desk.upload(pdf([["x"]] * 2), "a.pdf", pdf_dpi="72")
+        assert (await desk.ask("GET", f"/v1/files/{given['id']}/images")).status == 200
+        given = await desk.upload(pdf([["x"]] * 2), "a.pdf")
+        for reply in (await desk.ask("GET", f"/v1/files/{given['id']}/images"), await desk.ocr(file_id=given["id"])):
+            assert (reply.status, "files.max_pixels" in reply.json()["detail"]) == (413, True)
+
+
+class TestTime:
+    """As little time as no page is made in."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, Any]:
+        return {"files": {"max_seconds": 0}}
+
+    async def test_pages_that_take_too_long_together_are_413(self, desk: Any) -> None:
+        given = await desk.upload(pdf([["x"]]), "a.pdf")
         reply = await desk.ask("GET", f"/v1/files/{given['id']}/images")
-        assert (reply.status, "files.max_pages" in reply.json()["detail"]) == (413, True)
+        assert (reply.status, "files.max_seconds" in reply.json()["detail"]) == (413, True)
 
 
 class TestKeys:

@@ -52,6 +52,7 @@ def pages_of(renderer: Renderer, tmp_path: Path) -> Callable[..., Awaitable[list
         path, folder = tmp_path / "given", tmp_path / "pages"
         path.write_bytes(data)
         folder.mkdir(exist_ok=True)
-        return await renderer.render(path, folder, **{"dpi": 150, "most": 10, **given})
+        numbers = given.pop("pages", None) or range(1, (await renderer.look(path)).pages + 1)
+        return [await renderer.render(path, folder, **{"dpi": 150, "number": number, **given}) for number in numbers]
 
     return pages

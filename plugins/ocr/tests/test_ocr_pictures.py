@@ -36,6 +36,19 @@ def sized_pdf(width: float, height: float) -> bytes:
     return writer.finish(root)
 
 
+def slow_pdf() -> bytes:
+    """A page with very much on it."""
+    writer = PdfWriter()
+    root, tree = writer.reserve(), writer.reserve()
+    strokes = writer.stream(b"".join(b"%d 0 m 0 %d l 700 700 l S\n" % (n % 700, n % 500) for n in range(200_000)))
+    page = writer.add(
+        f"<< /Type /Page /Parent {tree} 0 R /MediaBox [0 0 800 800] /Contents {strokes} 0 R /Resources << >> >>"
+    )
+    writer.put(tree, f"<< /Type /Pages /Kids [{page} 0 R] /Count 1 >>")
+    writer.put(root, f"<< /Type /Catalog /Pages {tree} 0 R >>")
+    return writer.finish(root)
+
+
 def cut(data: bytes, share: float = 0.6) -> bytes:
     return data[: int(len(data) * share)]
 
@@ -98,13 +111,23 @@ async def test_resolution_and_page_numbers_are_as_asked(pages_of: Pages) -> None
     coarse, fine = await pages_of(data, dpi=72, pages=[2]), await pages_of(data, dpi=144, pages=[2])
     assert [page.number for page in coarse] == [2]
     assert (fine[0].width, fine[0].height) == (2 * coarse[0].width, 2 * coarse[0].height)
-    assert [page.number for page in await pages_of(data, pages=[3, 99, 1])] == [3, 1]
+    assert [page.number for page in await pages_of(data, pages=[3, 1])] == [3, 1]
 
 
-async def test_more_pages_than_wanted_are_refused(pages_of: Pages) -> None:
+async def test_a_page_that_is_not_there_is_refused(pages_of: Pages) -> None:
     for data in (many([drawn(["x"])] * 4), pdf([["x"]] * 4)):
-        with pytest.raises(BadRequest, match=r"4 pages; at most 3 .*files\.max_pages"):
-            await pages_of(data, most=3)
+        for number in (0, 5):
+            with pytest.raises(BadRequest, match=f"has no page {number}, only 4"):
+                await pages_of(data, pages=[number])
+
+
+async def test_a_page_that_takes_too_long_to_make_is_given_up_and_its_limit_named(tmp_path: Path) -> None:
+    renderer = Renderer(OcrSettings(render_seconds=0.1))
+    path = tmp_path / "file"
+    path.write_bytes(slow_pdf())
+    with pytest.raises(BadRequest, match=r"ocr\.render_seconds"):
+        await renderer.render(path, tmp_path, number=1, dpi=600)
+    await renderer.close()
 
 
 async def test_the_kind_is_told_by_the_bytes(renderer: Renderer, tmp_path: Path) -> None:
@@ -165,7 +188,7 @@ async def test_little_memory_is_told_by_its_setting(tmp_path: Path) -> None:
     path.write_bytes(encoded(PIL.Image.new("L", (25_000, 25_000))))
     (tmp_path / "pages").mkdir()
     with pytest.raises((BadRequest, ProviderUnavailable), match=r"ocr\.memory_mb"):
-        await renderer.render(path, tmp_path / "pages", dpi=100, most=1)
+        await renderer.render(path, tmp_path / "pages", dpi=100, number=1)
     await renderer.close()
 
 

@@ -59,9 +59,10 @@ def receive(pipe: BinaryIO) -> bytes | None:
 class HelperOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How helpers are run: the module to start, bounds, and the words for people.
 
-    `section` is the section of the settings that has ``timeout_seconds`` and ``memory_mb``; `doing` says what helpers do
-    ("reads documents"). `refusal` is the error for a file that can't be read. `most` bounds how many helpers there are, None
-    for as many as threads ask at once. `environment` is added to the few variables that helpers get.
+    `section` is the section of the settings that has ``memory_mb`` and, named by `time_limit`, the seconds for one file;
+    `doing` says what helpers do ("reads documents"). `refusal` is the error for a file that can't be read. `most` bounds how
+    many helpers there are, None for as many as threads ask at once. `environment` is added to the few variables that helpers
+    get.
     """
 
     module: str
@@ -72,6 +73,7 @@ class HelperOptions(msgspec.Struct, frozen=True, kw_only=True):
     refusal: type[PaddockError] = ValidationFailed
     most: int | None = None
     environment: dict[str, str] = {}
+    time_limit: str = "timeout_seconds"
 
 
 class Helper:
@@ -255,7 +257,7 @@ class HelperPool:
     def _found(self, reply: HelperReply | None, *, timed_out: bool) -> msgspec.Raw:
         section, refusal = self.options.section, self.options.refusal
         if timed_out:
-            raise refusal(f"the file took longer than {section}.timeout_seconds to read")
+            raise refusal(f"the file took longer than {section}.{self.options.time_limit} to read")
         if reply is None:
             raise refusal(
                 f"the file crashed its reader, or needs more than {section}.memory_mb: it is damaged or hostile"

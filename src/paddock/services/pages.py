@@ -79,15 +79,34 @@ class Pages:
     async def of(self, sources: Sequence[tuple[Path, int]]) -> AsyncIterator[list[PageImage]]:
         """The pages of files (path and resolution of each) in order, as PNG files that go at the end of the block.
 
-        Raises BadRequest for a file that is none, TooLarge for more pages than the setting files.max_pages allows.
+        Raises BadRequest for a file that is none, TooLarge for more pages, pixels or work than the settings files.max_pages,
+        files.max_pixels and files.max_seconds allow.
         """
-        limit = self._core.settings.files.max_pages
         async with self.folder() as folder:
             found: list[PageImage] = []
             for at, (path, dpi) in enumerate(sources):
                 own = folder / str(at)
                 await asyncio.to_thread(own.mkdir)
-                found += await self.renderer.render(path, own, dpi=dpi, most=limit)
-                if len(found) > limit:
-                    raise TooLarge(f"the request holds more than {limit} pages (files.max_pages): send fewer at once")
+                count = (await self.look(path)).pages
+                self._check_count(len(found) + count)
+                for number in range(1, count + 1):
+                    found.append(await self.renderer.render(path, own, number=number, dpi=dpi))
+                    self._check_work(found)
             yield found
+
+    def _check_count(self, pages: int) -> None:
+        most = self._core.settings.files.max_pages
+        if pages > most:
+            raise TooLarge(
+                f"{pages} pages; at most {most} are taken at once (files.max_pages): split the file, or send fewer"
+            )
+
+    def _check_work(self, pages: Sequence[PageImage]) -> None:
+        limits = self._core.settings.files
+        if sum(page.width * page.height for page in pages) > limits.max_pixels:
+            raise TooLarge(
+                f"the pages hold more than {limits.max_pixels} pixels together (files.max_pixels): "
+                "send fewer pages, or upload the file with a smaller pdf_dpi"
+            )
+        if sum(page.seconds for page in pages) > limits.max_seconds:
+            raise TooLarge(f"the pages take more than {limits.max_seconds:g} s to make (files.max_seconds): send fewer")

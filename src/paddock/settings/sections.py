@@ -92,7 +92,8 @@ class Models(Section, frozen=True, kw_only=True):
 
 class Files(Section, frozen=True, kw_only=True):
     """Files that stand for themselves, under /v1/files. `ttl` is how long one stays when its uploader does not say, `max_ttl`
-    the longest that may be asked for; `max_pages` bounds the pages that one reply or request may hold."""
+    the longest that may be asked for. One request or reply may hold `max_pages` pages of together `max_pixels` pixels, which
+    may take `max_seconds` seconds to make."""
 
     ttl: Annotated[float, msgspec.Meta(gt=0)] = 3600
     max_ttl: Annotated[float, msgspec.Meta(gt=0)] = 30 * 86_400
@@ -100,6 +101,8 @@ class Files(Section, frozen=True, kw_only=True):
     max_total_bytes: Positive = 2 * 1024 * 1024 * 1024
     max_count: Positive = 1000
     max_pages: Positive = 100
+    max_pixels: Positive = 500_000_000
+    max_seconds: Seconds = 120
 
 
 class Projects(Section, frozen=True, kw_only=True):

@@ -31,13 +31,14 @@ from paddock_ocr.settings import OcrSettings
 from paddock_ocr.wire import Look, Read, Render, Request
 
 PADDLE_PARTS = ("rapidocr", "onnxruntime")
+Limit = Literal["timeout_seconds", "render_seconds"]
 RENDERERS = 2  # helpers: making pages is quick
 LISTED = 60.0  # seconds that Tesseract's languages are remembered
 LIST_TIMEOUT = 10.0
 INSTALL = "install Tesseract (Debian: apt-get install tesseract-ocr), or name it in the setting ocr.tesseract"
 
 
-def helpers(settings: OcrSettings, most: int, doing: str) -> HelperPool:
+def helpers(settings: OcrSettings, most: int, doing: str, time_limit: Limit) -> HelperPool:
     """Helper processes of this plugin; none starts before the first request."""
     threads = {"OMP_NUM_THREADS": str(thread_count(settings)), "OPENBLAS_NUM_THREADS": "1"}
     return HelperPool(
@@ -50,6 +51,7 @@ def helpers(settings: OcrSettings, most: int, doing: str) -> HelperPool:
             refusal=BadRequest,
             most=most,
             environment=threads,
+            time_limit=time_limit,
         )
     )
 
@@ -60,15 +62,16 @@ def thread_count(settings: OcrSettings) -> int:
 
 
 class _Helped:
-    """Asks helpers within the time of the settings."""
+    """Asks helpers within the time that a setting gives them."""
 
-    def __init__(self, settings: OcrSettings, most: int, doing: str) -> None:
+    def __init__(self, settings: OcrSettings, most: int, doing: str, time_limit: Limit) -> None:
         self.settings = settings
-        self.pool = helpers(settings, most, doing)
+        self.pool = helpers(settings, most, doing, time_limit)
+        self._seconds: float = getattr(settings, time_limit)
 
     async def ask(self, request: Request, kind: Any) -> Any:
         """One request. Cancelling ends its helper."""
-        found = await self.pool.ask_async(msgspec.json.encode(request), self.settings.timeout_seconds)
+        found = await self.pool.ask_async(msgspec.json.encode(request), self._seconds)
         return msgspec.json.decode(found, type=kind, dec_hook=lambda wanted, given: wanted(given))  # paths
 
 
@@ -78,25 +81,17 @@ class Renderer(PageRenderer):
     types = (TypeName("pages"),)
 
     def __init__(self, settings: OcrSettings) -> None:
-        self._helped = _Helped(settings, RENDERERS, "makes pages")
+        self._helped = _Helped(settings, RENDERERS, "makes pages", "render_seconds")
 
     async def look(self, path: Path) -> Looked:
         request = Look(path=str(path), max_pixels=self._helped.settings.max_pixels)
         looked: Looked = await self._helped.ask(request, Looked)
         return looked
 
-    async def render(
-        self, path: Path, folder: Path, *, dpi: int, most: int, pages: Sequence[int] | None = None
-    ) -> list[PageImage]:
-        request = Render(
-            path=str(path),
-            folder=str(folder),
-            dpi=dpi,
-            most=most,
-            max_pixels=self._helped.settings.max_pixels,
-            pages=None if pages is None else list(pages),
-        )
-        found: list[PageImage] = await self._helped.ask(request, list[PageImage])
+    async def render(self, path: Path, folder: Path, *, number: int, dpi: int) -> PageImage:
+        most = self._helped.settings.max_pixels
+        request = Render(path=str(path), folder=str(folder), number=number, dpi=dpi, max_pixels=most)
+        found: PageImage = await self._helped.ask(request, PageImage)
         return found
 
     async def close(self) -> None:
@@ -109,7 +104,7 @@ class _Engine(OcrEngine):
     engine: Literal["paddleocr", "tesseract"]
 
     def __init__(self, settings: OcrSettings) -> None:
-        self._helped = _Helped(settings, settings.workers, "reads pages")
+        self._helped = _Helped(settings, settings.workers, "reads pages", "timeout_seconds")
 
     async def read(self, pages: Sequence[PageImage], languages: Sequence[str]) -> list[PageText]:
         command = await self._command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import PIL.Image
 import PIL.ImageOps
 import pypdfium2
@@ -35,24 +37,26 @@ def look(request: Look) -> Looked:
         return Looked(mime=PIL.Image.MIME[str(image.format)], pages=_frames(image))
 
 
-def render(request: Render) -> list[PageImage]:
-    """Pages as PNG files in the folder. Raises Refused."""
+def render(request: Render) -> PageImage:
+    """A page as a PNG file in the folder. Raises Refused."""
+    began = time.perf_counter()
+    page = _page(request)
+    return msgspec.structs.replace(page, seconds=time.perf_counter() - began)
+
+
+def _page(request: Render) -> PageImage:
     if _is_pdf(request.path):
         with _pdf(request.path) as pdf:
-            numbers = _numbers(request, len(pdf))
-            limit = min(PDF_PIXELS, request.max_pixels)
-            return [_pdf_page(pdf, number, request, limit) for number in numbers]
+            _check_number(request.number, len(pdf))
+            return _pdf_page(pdf, request)
     with _picture(request.path, request.max_pixels) as image:
-        numbers = _numbers(request, _frames(image))
-        return [_frame(image, number, request) for number in numbers]
+        _check_number(request.number, _frames(image))
+        return _frame(image, request)
 
 
-def _numbers(request: Render, count: int) -> Sequence[int]:
-    """The numbers of the pages that are wanted."""
-    wanted = range(1, count + 1) if request.pages is None else [n for n in request.pages if 1 <= n <= count]
-    if len(wanted) > request.most:
-        raise Refused(f"has {len(wanted)} pages; at most {request.most} are taken (files.max_pages): split it")
-    return wanted
+def _check_number(number: int, count: int) -> None:
+    if not 1 <= number <= count:
+        raise Refused(f"has no page {number}, only {count}")
 
 
 # -- pictures
@@ -97,14 +101,14 @@ def _frames(image: PIL.Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
 
 
-def _frame(image: PIL.Image.Image, number: int, request: Render) -> PageImage:
+def _frame(image: PIL.Image.Image, request: Render) -> PageImage:
     with _decoding():
-        if number > 1:
-            image.seek(number - 1)
+        if request.number > 1:
+            image.seek(request.number - 1)
             _check_size(image, request.max_pixels)
         resolution = _resolution(image)
         page = _clean(PIL.ImageOps.exif_transpose(image))
-    return _saved(page, number, request.folder, resolution)
+    return _saved(page, request, resolution)
 
 
 def _resolution(image: PIL.Image.Image) -> int | None:
@@ -138,13 +142,13 @@ def _on_paper(layer: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "black"), layer).convert("RGB")
 
 
-def _saved(image: PIL.Image.Image, number: int, folder: str, dpi: int | None) -> PageImage:
-    path = Path(folder) / f"{number}.png"
+def _saved(image: PIL.Image.Image, request: Render, dpi: int | None) -> PageImage:
+    path = Path(request.folder) / f"{request.number}.png"
     try:
         image.save(path, "PNG", compress_level=1)
     except OSError as error:
         raise Refused(f"can't be rendered ({error.strerror}): free some space on the server's disk") from error
-    return PageImage(number=number, path=path, width=image.width, height=image.height, dpi=dpi)
+    return PageImage(number=request.number, path=path, width=image.width, height=image.height, dpi=dpi)
 
 
 # -- PDF
@@ -171,17 +175,18 @@ def _pdf(path: str) -> Iterator[Any]:
         pdf.close()
 
 
-def _pdf_page(pdf: Any, number: int, request: Render, limit: int) -> PageImage:
+def _pdf_page(pdf: Any, request: Render) -> PageImage:
+    limit = min(PDF_PIXELS, request.max_pixels)
     try:
-        page = pdf[number - 1]
+        page = pdf[request.number - 1]
         width, height = page.get_size()
         scale = _scale(width, height, request.dpi / 72, limit)
         bitmap = page.render(scale=scale, draw_annots=True)
         image = bitmap.to_pil().convert("RGB")
         page.close()
     except pypdfium2.PdfiumError as error:
-        raise Refused(f"is damaged: page {number} can't be rendered") from error
-    return _saved(image, number, request.folder, round(scale * 72))
+        raise Refused(f"is damaged: page {request.number} can't be rendered") from error
+    return _saved(image, request, round(scale * 72))
 
 
 def _scale(width: float, height: float, scale: float, limit: int) -> float:

@@ -15,14 +15,13 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
 
 
 class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
-    """Write pages as PNG into the folder: all of them (at most `most`), or those with the given numbers."""
+    """Write the page with that number as PNG into the folder."""
 
     path: str
     folder: str
+    number: int
     dpi: int
-    most: int
     max_pixels: int
-    pages: list[int] | None = None
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):

@@ -26,13 +26,15 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageImage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page as a PNG file: its number from 1, size in pixels, and pixels per inch where that is known."""
+    """One page as a PNG file: its number from 1, size in pixels, pixels per inch where that is known, and the seconds that making
+    it took."""
 
     number: int
     path: Path
     width: int
     height: int
     dpi: int | None = None
+    seconds: float = 0.0
 
 
 class PageRenderer(Provider):
@@ -44,11 +46,9 @@ class PageRenderer(Provider):
         damaged, encrypted, too many pixels."""
 
     @abstractmethod
-    async def render(
-        self, path: Path, folder: Path, *, dpi: int, most: int, pages: Sequence[int] | None = None
-    ) -> list[PageImage]:
-        """Write pages into `folder`: all of them, or those with the given numbers. `dpi` counts for PDF only. Raises BadRequest
-        as `look`, and for more than `most` pages."""
+    async def render(self, path: Path, folder: Path, *, number: int, dpi: int) -> PageImage:
+        """Write the page with that number (from 1) into `folder`, as a file named after it. `dpi` counts for PDF only. Pages of
+        several callers take turns. Raises BadRequest as `look`, for a page that takes too long, and for one that is not there."""
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):

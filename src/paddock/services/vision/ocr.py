@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,6 @@ from paddock.services.pages import Pages
 STAND_INS = ("surya", "easyocr", "auto")
 DEFAULT_LANGUAGES = ("en",)
 OCR_DPI = 200
-BATCH = 8  # pages of a file that lie on the disk at once
 
 
 class Chosen(NamedTuple):
@@ -84,14 +83,12 @@ class Ocr:
     async def read_file(self, path: Path, numbers: Sequence[int] | None, reading: Reading) -> dict[int, PageText]:
         """Pages of a file by number; all of them without `numbers`. Raises as `choose`, and BadRequest for the file."""
         chosen = await self.choose(reading.engine, reading.languages)
-        if numbers is None:
-            numbers = range(1, (await self._pages.look(path)).pages + 1)
+        there = range(1, (await self._pages.look(path)).pages + 1)
         found: dict[int, PageText] = {}
-        for batch in _batches(numbers):
+        for number in there if numbers is None else [number for number in numbers if number in there]:
             async with self._pages.folder() as folder:
-                pages = await self._pages.renderer.render(path, folder, dpi=OCR_DPI, most=BATCH, pages=batch)
-                read = await self.read(chosen, pages)
-            found |= {page.number: one.text for page, one in zip(pages, read, strict=True)}
+                page = await self._pages.renderer.render(path, folder, number=number, dpi=OCR_DPI)
+                found[number] = (await _read_page(chosen, page)).text
         return found
 
 
@@ -111,11 +108,6 @@ async def _read_page(chosen: Sequence[Chosen], page: PageImage) -> ReadPage:
     if not isinstance(first, ReadPage):
         raise first or ProviderUnavailable("no engine was asked")
     return first
-
-
-def _batches(numbers: Sequence[int]) -> Iterator[list[int]]:
-    for at in range(0, len(numbers), BATCH):
-        yield list(numbers[at : at + BATCH])
 
 
 async def _spoken(engine: OcrEngine, wanted: Sequence[str]) -> list[str]:
