@@ -45,6 +45,10 @@ class TestNames:
         with pytest.raises(BadName):
             cache.folder(text)
 
+    def test_what_is_no_name_is_shown_in_letters_that_every_terminal_has(self) -> None:
+        with pytest.raises(BadName, match=r"^'\\xe4/b' is no model"):
+            parse_model("ä/b")
+
     @pytest.mark.parametrize(
         ("stem", "quantization"),
         [

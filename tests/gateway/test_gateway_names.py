@@ -92,6 +92,8 @@ async def test_near_matches_look_past_case_and_organisation_and_come_once(gate: 
 async def test_an_id_of_a_hub_is_404_with_the_command_that_fetches_it(gate: Gate) -> None:
     reply = await gate.chat("BAAI/bge-small-en")
     assert "`paddock models download BAAI/bge-small-en`" in reply.json()["error"]["message"]
+    reply = await gate.chat("all-MiniLM-L6-v2")
+    assert "`paddock models download sentence-transformers/all-MiniLM-L6-v2`" in reply.json()["error"]["message"]
     reply = await gate.chat("../../etc")
     assert (reply.status, "download" in reply.json()["error"]["message"]) == (404, False)
 

@@ -59,6 +59,14 @@ class TestCredentials:
         assert "hf_wrong" not in caught.value.message
         assert caught.value.http_status == 502
 
+    async def test_a_model_that_is_forbidden_without_a_token_names_the_setting(
+        self, source: HubSource, hub: FakeHub
+    ) -> None:
+        hub.faults.status.append((403, {}))
+        with pytest.raises(UpstreamError, match=r"is not public: set hub\.token") as caught:
+            await pulled(source, MODEL)
+        assert caught.value.http_status == 403
+
     async def test_a_gated_model_tells_where_to_accept(
         self, make_source: Callable[..., HubSource], hub: FakeHub
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from paddock_llama_server.server import instance_name
 from paddock_llama_server.stub import write_command, write_model
 
 from paddock.testing.server import RunningServer, running_server
@@ -46,6 +47,18 @@ async def test_an_instance_answers_by_name_whole_and_as_a_stream(server: Running
         stream = await client.chat.completions.create(model=model, messages=SAID, stream=True)
         assert [chunk async for chunk in stream if chunk.choices]
     assert "callers-own" not in str(await state_of(server, "quick"))
+
+
+async def test_a_repository_alone_means_the_quantization_that_it_would_choose(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    for quant in ("Q8_0", "Q4_K_M", "F16"):
+        write_model(tmp_path / "models" / "models--org--m" / "snapshots" / "1" / f"m-{quant}.gguf")
+    async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0) as client:
+        assert (await client.chat.completions.create(model="org/m", messages=SAID)).choices[0].message.content
+        listed = {one.id async for one in client.models.list()}
+    assert {"org/m:Q8_0", "org/m:Q4_K_M", "org/m:F16"} <= listed
+    assert [name for name in listed if name.startswith("org-m-")] == [instance_name("org/m:Q4_K_M")]
 
 
 async def test_the_list_shows_instances_as_llamactl_does(server: RunningServer) -> None:

@@ -53,8 +53,7 @@ def parse_model(text: str) -> ModelName:
     """Read ``org/name`` or ``org/name:QUANT``. Raises BadName: only what is returned here may become a path or an address."""
     found = _MODEL.fullmatch(text)
     if found is None or "--" in text or ".." in text:
-        shown = text[:100].encode("ascii", "backslashreplace").decode()
-        raise BadName(f"{shown!r} is no model of a hub: write ORG/NAME, or ORG/NAME:QUANTIZATION for a GGUF file")
+        raise BadName(f"{text[:100]!a} is no model of a hub: write ORG/NAME, or ORG/NAME:QUANTIZATION for a GGUF file")
     quantization = found["quantization"]
     return ModelName(found["repo"], quantization.upper() if quantization else None)
 

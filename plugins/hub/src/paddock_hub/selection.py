@@ -81,8 +81,7 @@ def checked_name(name: str) -> str:
     parts = name.split("/")
     fine = len(name) <= 1000 and len(parts) <= 16 and name.isprintable() and "\\" not in name
     if not fine or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
-        shown = name[:100].encode("ascii", "backslashreplace").decode()
-        raise UpstreamError(f"the hub names a file {shown!r}, which is not allowed: nothing was fetched", 502)
+        raise UpstreamError(f"the hub names a file {name[:100]!a}, which is not allowed: nothing was fetched", 502)
     return name
 
 

@@ -89,7 +89,10 @@ class Transfer:
             except _PASSING as error:
                 failures = 0 if partial.size - before >= GAIN else failures + 1
                 if failures > self._settings.retries:
-                    raise
+                    if isinstance(error, RateLimited):
+                        raise
+                    what = error.message.partition(": try again")[0]
+                    raise type(error)(f"{what}: try again, {file.name} goes on where it ended") from error
                 await asyncio.sleep(self._wait(error, failures))
 
     def _wait(self, error: Exception, failures: int) -> float:

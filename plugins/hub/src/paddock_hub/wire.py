@@ -158,9 +158,8 @@ class Hub:
             return target
         known = any(fnmatchcase(host, one) or fnmatchcase(f"{host}:{port}", one) for one in self._settings.cdn_hosts)
         if not location or not known or (scheme != "https" and self._origin[0] == "https"):
-            shown = host[:100].encode("ascii", "backslashreplace").decode()
             raise UpstreamError(
-                f"{self.where} redirects to {shown!r}: add that host to hub.cdn_hosts to follow it", 502
+                f"{self.where} redirects to {host[:100]!a}: add that host to hub.cdn_hosts to follow it", 502
             )
         return target
 
@@ -184,7 +183,12 @@ class Hub:
             hint = "" if self._token else f"; if it is private, set {token}"
             return ModelNotFound(f"{self.where} has no model {repo}: check the name{hint}")
         if reply.status == 403:
-            return UpstreamError(f"{self.where} does not let this token read {repo}: check {token}", 403)
+            told = (
+                f"{self.where} does not let this token read {repo}: check"
+                if self._token
+                else f"{repo} is not public: set"
+            )
+            return UpstreamError(f"{told} {token}", 403)
         if reply.status >= 500:
             return ProviderUnavailable(f"{self.where} answered {reply.status}: try again later")
         return UpstreamError(f"{self.where} answered {reply.status}: check hub.endpoint", 502)

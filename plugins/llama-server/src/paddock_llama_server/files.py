@@ -179,5 +179,10 @@ def _repo(path: Path) -> str | None:
     return None
 
 
+def preferred(models: Sequence[ModelFile]) -> dict[str, str]:
+    """The id of the file that ``repo`` alone means, for each repository."""
+    return {one.repo: one.id for one in sorted(models, key=_preference, reverse=True) if one.repo}
+
+
 def _preference(one: ModelFile) -> tuple[int, str]:
     return PREFERRED.index(one.quant) if one.quant in PREFERRED else len(PREFERRED), one.id

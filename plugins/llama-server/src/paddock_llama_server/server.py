@@ -21,7 +21,7 @@ from paddock.errors import BadName, BadRequest, ModelNotFound, PaddockError
 from paddock_llama_server.binary import Binary
 from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.figures import samples
-from paddock_llama_server.files import ModelFile
+from paddock_llama_server.files import ModelFile, preferred
 from paddock_llama_server.manager import Manager
 from paddock_llama_server.spec import Address, Instance, Spec
 
@@ -70,7 +70,12 @@ class LlamaServer(ModelServer):
         found = [instance_info(one) for one in instances]
         files = await asyncio.to_thread(self.manager.files.all)
         names = {one.name for one in instances}
-        return found + [file_info(one) for one in files if one.id not in names]
+        meant = preferred(files)
+        return found + [
+            file_info(one, alone=one.repo is not None and meant[one.repo] == one.id)
+            for one in files
+            if one.id not in names
+        ]
 
     @asynccontextmanager
     async def serve(self, call: GatewayCall) -> AsyncIterator[HttpReply]:
@@ -218,10 +223,11 @@ def instance_info(one: Instance) -> ModelInfo:
     )
 
 
-def file_info(one: ModelFile) -> ModelInfo:
-    """A GGUF file in the list of models."""
+def file_info(one: ModelFile, *, alone: bool) -> ModelInfo:
+    """A GGUF file in the list of models; `alone`: it is also meant where only its repository is named."""
     return ModelInfo(
         id=one.id,
+        also=(one.repo,) if alone and one.repo else (),
         owned_by="llama-server",
         created=int(one.modified),
         size=one.size,

@@ -43,10 +43,12 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a provider's catalogue. Size in bytes, created in seconds since 1970."""
+    """One entry of a provider's catalogue. Size in bytes, created in seconds since 1970. `also` are further names by which
+    requests may call the model."""
 
     id: str
     owned_by: str
+    also: tuple[str, ...] = ()
     created: int = 0
     size: int | None = None
     details: dict[str, Json] = {}

@@ -57,7 +57,8 @@ class Listing:
     def _take(self, models: Sequence[ModelInfo]) -> None:
         self.models, self.error = models, None
         short = {info.id.removesuffix(LATEST): info.id for info in models}
-        self.names = {**short, **{info.id: info.id for info in models}}
+        also = {name: info.id for info in models for name in info.also}
+        self.names = {**also, **short, **{info.id: info.id for info in models}}
 
     async def close(self) -> None:
         """End a look that still runs."""

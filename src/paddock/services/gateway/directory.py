@@ -181,8 +181,8 @@ class Directory:
         text = f"there is no model {asked[:100]!r}; {hint}"
         if caller.scope is not None:
             return text
-        if "/" in asked and _is_of_a_hub(asked):
-            text += f"; a hub may have it: fetch it with `paddock models download {asked}`"
+        if wanted := _of_a_hub(asked):
+            text += f"; a hub may have it: fetch it with `paddock models download {wanted}`"
         silent = [one.name for one in self.catalogue.unavailable]
         return f"{text}. Not reached: {', '.join(silent)}" if silent else text
 
@@ -198,12 +198,13 @@ def nearest(asked: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(forms[form] for form in found))[:NEAR]
 
 
-def _is_of_a_hub(name: str) -> bool:
+def _of_a_hub(name: str) -> str | None:
+    """What a hub calls the model, short names of sentence-transformers completed; None for what is no name of a hub's."""
     try:
-        parse_model(name)
+        wanted = parse_model(name).completed()
     except BadName:
-        return False
-    return True
+        return None
+    return str(wanted) if "/" in wanted.repo else None
 
 
 def may_use(caller: Caller, asked: str, qualified: str) -> bool:
