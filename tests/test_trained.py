@@ -100,6 +100,21 @@ def test_what_is_no_model_of_ours_is_not_listed(tmp_path: Path) -> None:
         files.note(("file",))
 
 
+def test_a_name_is_looked_up_without_a_look_at_the_other_models(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path, depth=2)
+    for name in ("m", "m_20250101_000000", "mm_20250101_000000", "n_20250101_000000"):
+        files.write((name, "a"), b"graph", {})
+    (tmp_path / "n_20250101_000000" / "a" / "model.json").unlink()
+    (tmp_path / "m" / "notes.txt").write_text("the user's")
+    assert files.candidates("m", latest=True) == files.candidates("m", latest=False) == [("m", "a")]
+    assert files.candidates("m-latest", latest=False) == []
+    assert ("m_20250101_000000", "a") in files.candidates("m-latest", latest=True)
+    assert files.candidates("n-latest", latest=True) == files.candidates("x", latest=True) == []
+    assert files.keys("mm") == [("mm_20250101_000000", "a")]
+    with pytest.raises(BadName):
+        files.candidates("../m", latest=True)
+
+
 def test_a_deletion_takes_only_our_files(tmp_path: Path) -> None:
     files = ModelFiles(tmp_path / "models", depth=2)
     files.write(("m", "a"), b"graph", {})

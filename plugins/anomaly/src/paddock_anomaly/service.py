@@ -109,7 +109,7 @@ class AnomalyService(Service):
     async def _key(self, caller: Caller, name: str, backend: Backend | None, *, latest: bool) -> Key:
         """The saved model that is meant. Raises BadName, Forbidden, ModelNotFound."""
         check_name(name, "model")
-        keys = await asyncio.to_thread(self._files.keys)
+        keys = await asyncio.to_thread(self._files.candidates, name, latest=latest)
         known = [key for key in keys if backend in (None, key[1])]
         found = newest(name, {key[0] for key in known}) if latest else name
         if not caller.may_use(found):
@@ -121,6 +121,7 @@ class AnomalyService(Service):
             return found, backends[0]
         if backends:
             raise BadRequest(f"the model {found} has several backends, {' and '.join(backends)}: name one")
+        keys = await asyncio.to_thread(self._files.keys)
         raise ModelNotFound(missing(name, backend, [key for key in keys if caller.may_use(key[0])]))
 
     # -- scoring

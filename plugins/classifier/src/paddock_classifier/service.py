@@ -171,13 +171,14 @@ class ClassifierService(Service):
     async def _key(self, caller: Caller, name: str, *, latest: bool) -> Key:
         """The saved model that is meant. Raises BadName, Forbidden, ModelNotFound."""
         check_name(name, "model")
-        names = [key[0] for key in await asyncio.to_thread(self._files.keys)]
-        found = newest(name, names) if latest else name
+        keys = await asyncio.to_thread(self._files.candidates, name, latest=latest)
+        found = newest(name, [key[0] for key in keys]) if latest else name
         if not caller.may_use(found):
             raise Forbidden(f"the key may not use the model {found}")
-        if found not in names:
-            raise ModelNotFound(not_there("classifier", name, [one for one in names if caller.may_use(one)]))
-        return (found,)
+        if (found,) in keys:
+            return (found,)
+        names = [key[0] for key in await asyncio.to_thread(self._files.keys)]
+        raise ModelNotFound(not_there("classifier", name, [one for one in names if caller.may_use(one)]))
 
     # -- classifying
 

@@ -8,6 +8,7 @@ All functions block: call them in a thread.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Annotated
 
 import msgspec
 
+from paddock.builtin.trained.names import LATEST
 from paddock.contracts.base import Json
 from paddock.errors import ModelNotFound, ProviderUnavailable
 from paddock.storage import inside, replace_file
@@ -157,19 +159,31 @@ class ModelFiles:
         except OSError as error:
             raise ProviderUnavailable(f"the model {'/'.join(key)} can't be deleted ({error.strerror})") from error
 
-    def keys(self) -> list[Key]:
-        """The models that are there, damaged ones included."""
-        return sorted(self._walk(self.root, ()))
+    def keys(self, start: str = "") -> list[Key]:
+        """The models that are there, damaged ones included, whose first name starts so."""
+        return sorted(self._walk(self.root, (), start))
 
-    def _walk(self, folder: Path, key: Key) -> Iterator[Key]:
+    def candidates(self, name: str, *, latest: bool) -> list[Key]:
+        """The models that a first name may mean: those that have it, and with `latest` those whose version it may stand
+        for. Looks at no others, of which there may be thousands. Raises BadName."""
+        found = set(self._walk(self.path((name,)), (name,)))
+        if latest and name.endswith(LATEST):
+            found.update(self.keys(name.removesuffix(LATEST)))
+        return sorted(found)
+
+    def _walk(self, folder: Path, key: Key, start: str = "") -> Iterator[Key]:
         if len(key) == self._depth:
             if (folder / _NOTE).is_file():
                 yield key
             return
-        if folder.is_dir():
-            for child in folder.iterdir():
-                if NAME.fullmatch(child.name) and not child.is_symlink():  # what else lies there is none of ours
-                    yield from self._walk(child, (*key, child.name))
+        try:
+            children = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for child in children:
+            # What else lies there is none of ours.
+            if child.name.startswith(start) and NAME.fullmatch(child.name) and not child.is_symlink():
+                yield from self._walk(folder / child.name, (*key, child.name))
 
     def all(self) -> list[Found]:
         """Every model, the newest first."""

@@ -67,7 +67,7 @@ class Fits(Generic[R, T]):
         """The name that a fit under ``/v1/ml`` stores: unless it overwrites a version that no model has or will get.
         Raises BadName."""
         coming = self._names()
-        taken = {key[0] for key in await asyncio.to_thread(files.keys)}
+        taken = {key[0] for key in await asyncio.to_thread(files.keys, name)}
         return stored_name(name, coming | taken | self._names(), overwrite=overwrite)
 
     def _names(self) -> set[str]:
