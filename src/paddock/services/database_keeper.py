@@ -94,10 +94,14 @@ class DatabaseKeeper:
         before, after = self._stores.bind(old), self._stores.bind(new)
         return before is None or (after is not None and before.fingerprint == after.fingerprint)
 
-    async def carry_out(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> str | None:
+    async def carry_out(
+        self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig, *, reembed: bool
+    ) -> str | None:
         """Have a filled database embedded anew for another embedder, or rebuilt for another metric; returns the task's id,
-        or None without need."""
-        if not self._same_space(old, new) and await self._stores.filled(namespace, project, new):
+        or None without need. With `reembed` it is the vectors themselves that are looked at: a change that was saved by a server
+        which died before it began the task is made up for."""
+        foreign = not self._same_space(old, new) or (reembed and await self._stores.foreign(namespace, project, new))
+        if foreign and await self._stores.filled(namespace, project, new):
             return await self._reembedding.start(namespace, project, new.name)
         provider = self._provider(new)
         before, after = (provider.metric(self._stores.configured(config, provider)) for config in (old, new))

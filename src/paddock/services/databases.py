@@ -38,8 +38,11 @@ class Keeper(Protocol):
     ) -> None:
         """Raise Conflict when `new` can't serve what is stored (another embedder, without `reembed`)."""
 
-    async def carry_out(self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig) -> str | None:
-        """Apply the change to the stored data; returns the id of the task that does it, or None."""
+    async def carry_out(
+        self, namespace: str, project: str, old: DatabaseConfig, new: DatabaseConfig, *, reembed: bool
+    ) -> str | None:
+        """Apply the change to the stored data, or what an earlier one left to do; returns the id of the task that does it, or
+        None."""
 
     async def drop(self, namespace: str, project: str, database: DatabaseConfig) -> bool:
         """Delete the data; whether there was any to delete."""
@@ -100,8 +103,9 @@ class Databases:
 
         await self._files.edit(params.namespace, params.project, change)
         config = await self._files.config(params.namespace, params.project)
-        task_id = await self._keeper.carry_out(params.namespace, params.project, old, config.database(params.database))
-        return detail(config, config.database(params.database), task_id)
+        new = config.database(params.database)
+        task_id = await self._keeper.carry_out(params.namespace, params.project, old, new, reembed=data.reembed)
+        return detail(config, new, task_id)
 
     @hookimpl
     async def database_delete(self, ctx: Context, params: DatabaseDelete) -> DatabaseDeleted:

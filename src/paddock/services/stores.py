@@ -80,7 +80,8 @@ class OpenDatabase(msgspec.Struct, kw_only=True):
         if self.space not in (None, asked) and (await self.store.stats()).chunks:
             raise Conflict(
                 f"database {self.config.name} was filled by the embedder {self.space}, and now names {asked}: change it "
-                "back, or remove the chunks of its datasets (action delete_dataset_chunks) and process them again"
+                f"back, PATCH rag/databases/{self.config.name} with reembed: true, or remove the chunks of its datasets (action "
+                "delete_dataset_chunks) and process them again"
             )
         return self.embedder
 
@@ -249,6 +250,14 @@ class Stores:
             return False
         async with self._held(folder, config) as (_, store, _metric):
             return (await store.stats()).chunks > 0
+
+    async def foreign(self, namespace: str, project: str, config: DatabaseConfig) -> bool:
+        """Whether the database is known to hold vectors of another embedder than its entry names."""
+        folder, embedder = self.folder(namespace, project, config.name), self.bind(config)
+        if embedder is None or not self.exists(namespace, project, config):
+            return False
+        async with self._held(folder, config) as (entry, _store, _metric):
+            return entry.space not in (None, embedder.fingerprint)
 
     async def drop(self, namespace: str, project: str, config: DatabaseConfig) -> None:
         """Delete a database's data for good, once nobody uses it; a missing one counts as done."""
