@@ -16,6 +16,7 @@ from paddock_onnx.settings import OnnxSettings
 from paddock_onnx.trial import Trials
 
 from paddock.builtin.hub_cache import HubCache
+from paddock.cli import main
 from paddock.errors import ProviderUnavailable
 from paddock.testing.hub_cache import cache_model
 from paddock.testing.server import RunningServer, running_server
@@ -157,3 +158,16 @@ async def test_a_model_is_tried_again_only_when_its_files_change(tmp_path: Path)
     (found.folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ProviderUnavailable, match="stopping"):
         await trials.need(found, 1000)
+
+
+def test_an_import_of_an_endless_graph_ends_with_a_sentence_and_stores_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = put(tmp_path / "hub", "org/good").folder
+    (folder / "onnx" / "model.onnx").write_bytes(endless().SerializeToString())
+    (tmp_path / "short.toml").write_text("[onnx]\ntimeout_seconds = 2\n")
+    data = tmp_path / "data"
+    given = ["--config", str(tmp_path / "short.toml"), "--data-dir", str(data)]
+    assert main(["models", "import", str(folder), "--name", "org/endless", *given]) == 2
+    assert "longer than onnx.timeout_seconds" in capsys.readouterr().err
+    assert list((data / "models" / "hub").iterdir()) == []

@@ -46,9 +46,16 @@ class Trials:
         files = await asyncio.to_thread(_files, found)
         if files in self._passed:
             return
-        providers = self._settings.providers
-        await self._ask(Trial(folder=str(found.folder), graph=str(found.graph), size=size, providers=providers))
+        await self._ask(self._trial(found.folder, found.graph, size))
         self._passed.add(files)
+
+    def check(self, folder: Path, graph: Path, size: int) -> None:
+        """Try a model that is not in the cache yet. Blocks. Raises as `need`."""
+        request = self._trial(folder, graph, size)
+        _judge(self._pool.ask(msgspec.json.encode(request), self._settings.timeout_seconds))
+
+    def _trial(self, folder: Path, graph: Path, size: int) -> Trial:
+        return Trial(folder=str(folder), graph=str(graph), size=size, providers=self._settings.providers)
 
     async def build(self, snapshot: Path, limit: int) -> None:
         """Make what a snapshot of the cache lacks to be run; `limit` bounds the bytes of its weights. Cancelling ends it.
@@ -56,14 +63,21 @@ class Trials:
         await self._ask(Build(folder=str(snapshot), limit=limit))
 
     async def _ask(self, request: Trial | Build) -> None:
-        reply = await self._pool.ask_async(msgspec.json.encode(request), self._settings.timeout_seconds)
-        verdict = msgspec.json.decode(reply, type=Verdict)
-        if verdict.problem:
-            raise (ProviderUnavailable if verdict.here else ValidationFailed)(verdict.problem)
+        _judge(await self._pool.ask_async(msgspec.json.encode(request), self._settings.timeout_seconds))
 
     async def close(self) -> None:
         """End what runs."""
-        await asyncio.to_thread(self._pool.close)
+        await asyncio.to_thread(self.end)
+
+    def end(self) -> None:
+        """The same where nothing else waits. Blocks."""
+        self._pool.close()
+
+
+def _judge(reply: msgspec.Raw) -> None:
+    verdict = msgspec.json.decode(reply, type=Verdict)
+    if verdict.problem:
+        raise (ProviderUnavailable if verdict.here else ValidationFailed)(verdict.problem)
 
 
 def _files(found: CachedGraph) -> _Files:

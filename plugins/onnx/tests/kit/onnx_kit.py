@@ -212,7 +212,7 @@ def imported(
     root: Path, folder: Path, name: str | None = None, quantize: str | None = None, settings: OnnxSettings | None = None
 ) -> Imported:
     """Import a folder into the cache at `root`."""
-    importer = OnnxImporter(HubCache(root), settings or OnnxSettings())
+    importer = OnnxImporter(HubCache(root), settings or OnnxSettings(), apart=False)
     return importer.run(folder, name, quantize, lambda _: None)
 
 

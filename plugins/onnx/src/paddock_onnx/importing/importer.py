@@ -24,6 +24,7 @@ from paddock_onnx.importing.tokenizer import put_tokenizer
 from paddock_onnx.importing.verify import verify
 from paddock_onnx.probe import probe
 from paddock_onnx.settings import OnnxSettings
+from paddock_onnx.trial import Trials
 
 COPIED = (
     "config.json", "tokenizer_config.json", "special_tokens_map.json", "modules.json", "sentence_bert_config.json",
@@ -50,8 +51,11 @@ class OnnxImporter(ModelImporter):
 
     types: ClassVar[tuple[TypeName, ...]] = (TypeName("onnx"),)
 
-    def __init__(self, cache: HubCache, settings: OnnxSettings) -> None:
+    def __init__(self, cache: HubCache, settings: OnnxSettings, *, apart: bool = True) -> None:
+        """`apart`: a model is tried in a process of its own before it is stored."""
         self._cache = cache
+        self._settings = settings
+        self._apart = apart
         self._limit = settings.max_model_mb * MIB
 
     def run(self, folder: Path, name: str | None, quantize: str | None, told: Told) -> Imported:
@@ -71,7 +75,7 @@ class OnnxImporter(ModelImporter):
             told(Progress(status="checking", completed=3, total=STEPS))
             _copy(source, work, facts.model_type)
             probe(work / GRAPH, self._limit)
-            verify(work, work / GRAPH, facts)
+            self._check(work, facts)
             told(Progress(status="storing", completed=4, total=STEPS))
             digest = digest_of(work)
             marker = Marker(imported=time.time(), sha256=digest, quantize=quantize, task=facts.task, built=built)
@@ -79,6 +83,17 @@ class OnnxImporter(ModelImporter):
             stored, size = store(self._cache.folder(model), work, digest[:40])
         told(Progress(status="done", completed=STEPS, total=STEPS))
         return Imported(model=model, folder=stored, size=size, task=facts.task, hint=hint(model, facts))
+
+    def _check(self, work: Path, facts: Facts) -> None:
+        """Raise ValidationFailed unless the model can be used."""
+        if not self._apart:
+            verify(work, work / GRAPH, facts)
+            return
+        trials = Trials(self._settings)
+        try:
+            trials.check(work, work / GRAPH, sum(path.stat().st_size for path in (work / GRAPH).parent.iterdir()))
+        finally:
+            trials.end()
 
     def _source(self, folder: Path) -> Path:
         """The folder, or that of a model of the cache by its id."""

@@ -17,7 +17,8 @@ TOKENIZERS = ((FILE,), ("vocab.txt",), ("vocab.json", "merges.txt"))  # what a m
 
 
 def put_tokenizer(source: Path, target: Path, model_type: str) -> None:
-    """Write ``tokenizer.json`` into `target`. Raises ValidationFailed when the folder has nothing to make it from."""
+    """Write ``tokenizer.json`` into `target`; whether it can be used is not looked at. Raises ValidationFailed when the folder
+    has nothing to make it from."""
     if (source / FILE).is_file():
         text = read_tokenizer(source)
     elif (source / "vocab.txt").is_file():
@@ -29,7 +30,6 @@ def put_tokenizer(source: Path, target: Path, model_type: str) -> None:
             f"{FILE} is missing, and so are vocab.txt, and vocab.json with merges.txt: copy the tokenizer's files too "
             "(AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER) writes them)"
         )
-    check_tokenizer(text)
     (target / FILE).write_text(text, encoding="utf-8")
 
 
