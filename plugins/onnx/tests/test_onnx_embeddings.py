@@ -10,11 +10,23 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import pytest_asyncio
-from onnx_kit import FAMILIES, SENTENCE, WIDTH, imported, overlap_reranker, put, reference, tokenizer_of, weights_of
+from onnx_kit import (
+    FAMILIES,
+    SENTENCE,
+    WIDTH,
+    imported,
+    overlap_reranker,
+    put,
+    reference,
+    tiny,
+    tokenizer_of,
+    weights_of,
+)
 from paddock_onnx.embedder import MINILM, OnnxEmbedder
 from paddock_onnx.residency import Residency
 from paddock_onnx.server import OnnxServer
 from paddock_onnx.settings import OnnxSettings
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
@@ -144,6 +156,33 @@ async def test_a_prompts_tokens_do_not_count_where_the_model_says_so(tmp_path: P
     mean = rows[3:].mean(0)  # behind the first special token, "drink" and ":"
     found = await vectors(server, input="cow", input_type="query")
     assert np.allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def spaced(folder: Path) -> Path:
+    """A tiny model whose tokenizer keeps spaces as XLM-R's does, each in front of a word or alone."""
+    made = Tokenizer(
+        models.Unigram([(piece, -1.0) for piece in ("<s>", "</s>", "<unk>", "▁", "▁cow", "▁drink", ":")], 2)
+    )
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    made.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+async def test_the_space_between_a_prompt_and_its_text_is_the_texts(tmp_path: Path, server: OnnxServer) -> None:
+    pooling: Json = {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    files = {**SENTENCE, "config_sentence_transformers.json": PROMPTS, "1_Pooling/config.json": pooling}
+    imported(tmp_path / "hub", spaced(tiny(tmp_path / "source", files=files)), MODEL)
+    ids = np.array([[0, 5, 6, 4, 1]])  # <s> ▁drink : ▁cow </s>
+    rows = reference("bert", "embedding", weights_of("bert", "embedding"), ids, np.ones_like(ids))[0]
+    mean = rows[3:].mean(0)
+    found = await vectors(server, input="cow", input_type="query")
+    assert np.allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+async def test_spaces_around_a_text_do_not_count(tmp_path: Path, server: OnnxServer) -> None:
+    imported(tmp_path / "hub", spaced(tiny(tmp_path / "source", files=SENTENCE)), MODEL)
+    assert np.allclose(await vectors(server, input=" cow \n"), await vectors(server, input="cow"), atol=1e-6)
 
 
 async def test_a_long_text_is_cut_at_the_window_or_refused_if_asked(tmp_path: Path, server: OnnxServer) -> None:

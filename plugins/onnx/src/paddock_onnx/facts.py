@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal, TypeVar
@@ -25,6 +25,12 @@ POOLINGS: Mapping[str, Pooling] = {
     "pooling_mode_max_tokens": "max",
     "pooling_mode_lasttoken": "lasttoken",
 }
+MODULES = (
+    "Transformer",
+    "Pooling",
+    "Dense",
+    "Normalize",
+)  # of sentence-transformers, in the order in which they are run
 UNKNOWN_POOLINGS = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their first positions are taken
 
@@ -87,7 +93,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that running the model needs besides its graph and tokenizer.
 
     `window` is the length of its input in tokens; `labels` in the order of the outputs; `multi_label` when they do not
-    exclude each other; `prompts` by name; `pool_prompt` whether a prompt's tokens count for the vector.
+    exclude each other; `dense` are the folders of layers behind pooling; `prompts` by name; `pool_prompt` whether a prompt's
+    tokens count for the vector.
     """
 
     task: Task
@@ -96,6 +103,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     multi_label: bool = False
     pooling: Pooling = "mean"
+    dense: tuple[str, ...] = ()
     normalize: bool = False
     prompts: Mapping[str, str] = {}
     default_prompt: str | None = None
@@ -117,6 +125,7 @@ def read_facts(folder: Path) -> Facts:
     if config is None:
         raise ValidationFailed("config.json is missing: this is no folder of a Hugging Face model")
     modules = read_json(folder / "modules.json", list[Module]) or []
+    dense = _check_modules(modules)
     pooling, pool_prompt = _pooling(folder, modules)
     sentence = read_json(folder / "sentence_bert_config.json", SentenceConfig) or SentenceConfig()
     prompts = read_json(folder / "config_sentence_transformers.json", Prompts) or Prompts()
@@ -128,6 +137,7 @@ def read_facts(folder: Path) -> Facts:
         labels=labels,
         multi_label=config.problem_type == "multi_label_classification",
         pooling=pooling,
+        dense=dense,
         normalize=any(module.type.endswith(".Normalize") for module in modules),
         prompts={name: text for name, text in (prompts.prompts or {}).items() if text},
         default_prompt=prompts.default_prompt_name,
@@ -191,15 +201,24 @@ def _window(folder: Path, config: ModelConfig, sentence: SentenceConfig) -> int:
     return min(limits, default=WINDOW)
 
 
+def _check_modules(modules: Sequence[Module]) -> tuple[str, ...]:
+    """The folders of the Dense layers. Raises ValidationFailed for modules, or an order of them, that is not done here."""
+    kinds = [module.type.rpartition(".")[2] for module in modules]
+    for kind, module in zip(kinds, modules, strict=True):
+        if kind not in MODULES:
+            raise ValidationFailed(f"modules.json: the module {kind[:40]} is not supported, only {', '.join(MODULES)}")
+        if kind in ("Pooling", "Dense") and (module.path in ("", "..") or Path(module.path).name != module.path):
+            raise ValidationFailed(f"modules.json: the path of {kind} is no folder in this one")
+    if kinds != sorted(kinds, key=MODULES.index):
+        raise ValidationFailed(
+            f"modules.json: modules are run in the order {', '.join(MODULES)}, not {', '.join(kinds)[:200]}"
+        )
+    return tuple(module.path for kind, module in zip(kinds, modules, strict=True) if kind == "Dense")
+
+
 def _pooling(folder: Path, modules: list[Module]) -> tuple[Pooling, bool]:
     """How token vectors become one, and whether those of the prompt count."""
-    for module in modules:
-        kind = module.type.rpartition(".")[2]
-        if kind not in ("Transformer", "Pooling", "Normalize"):
-            raise ValidationFailed(f"modules.json: the module {kind[:40]} is not supported, only Pooling and Normalize")
     named = next((module.path for module in modules if module.type.endswith(".Pooling")), "1_Pooling")
-    if Path(named).name != named:
-        raise ValidationFailed("modules.json: the path of Pooling leads out of the folder")
     config: dict[str, Any] = read_json(folder / named / "config.json", dict[str, Any]) or {}
     asked = [name for name in UNKNOWN_POOLINGS if config.get(name)]
     found = [pooling for name, pooling in POOLINGS.items() if config.get(name)]

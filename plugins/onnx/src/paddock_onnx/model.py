@@ -14,6 +14,7 @@ import msgspec
 from paddock.errors import BadRequest, ProviderUnavailable, TooLarge, ValidationFailed
 from paddock_onnx.batching import Batcher, Tokens
 from paddock_onnx.cache import CachedGraph
+from paddock_onnx.dense import Dense, read_layers
 from paddock_onnx.facts import Facts, Task, read_facts
 from paddock_onnx.importing.tokenizer import calm
 from paddock_onnx.probe import probe
@@ -56,7 +57,9 @@ class Model:
         self.size = size
         self.tokenizer = session.tokenizer
         self._settings = settings
-        self._batcher: Batcher[Array] = Batcher(Runs(found.id, facts, session), settings.batch_tokens)
+        self._batcher: Batcher[Array] = Batcher(
+            Runs(found.id, facts, session, read_layers(found.folder, facts.dense)), settings.batch_tokens
+        )
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="onnx-texts")  # the server's own are for short work
 
     @classmethod
@@ -113,11 +116,9 @@ class Model:
     def _tokens(self, texts: Sequence[str], cut: Cut, prompt: str, at: int) -> list[Tokens]:
         tokenizer = self.tokenizer
         room = max(0, cut.length - tokenizer.num_special_tokens_to_add(False))
-        skip = 0
-        if prompt and not self.facts.pool_prompt:
-            skip = len(tokenizer.encode(prompt).ids) - 1
+        skip = self._length(prompt) if prompt and not self.facts.pool_prompt else 0
         found = []
-        for place, one in enumerate(self._bare([prompt + self._cased(text) for text in texts], room, cut)):
+        for place, one in enumerate(self._bare([self._trimmed(prompt + text) for text in texts], room, cut)):
             if len(one.ids) > room:
                 if cut.refuse:
                     raise BadRequest(
@@ -128,7 +129,15 @@ class Model:
             found.append(Tokens(whole.ids, _kinds(whole), skip))
         return found
 
-    def _cased(self, text: str) -> str:
+    def _length(self, prompt: str) -> int:
+        """The tokens of a prompt in front of a text, the one that begins every text among them."""
+        one = self.tokenizer.encode(self._trimmed(prompt))
+        return len(one.ids) - sum(one.special_tokens_mask[-1:])
+
+    def _trimmed(self, text: str) -> str:
+        """A text as sentence-transformers gives it to the tokenizer of an embedding model."""
+        if self.facts.task == "embedding":
+            text = text.strip()
         return text.lower() if self.facts.lower else text
 
     def _bare(self, texts: Sequence[str], room: int, cut: Cut) -> list[Encoding]:
@@ -186,10 +195,11 @@ class Runs:
     """Batches through the graph. It knows nothing of its model, which is gone with the last who holds it: weights do not wait
     for a collection of circles."""
 
-    def __init__(self, model: str, facts: Facts, session: Session) -> None:
+    def __init__(self, model: str, facts: Facts, session: Session, layers: Sequence[Dense]) -> None:
         self._model = model
         self._facts = facts
         self._session = session
+        self._layers = layers
 
     def __call__(self, items: Sequence[Tokens]) -> list[Array]:
         ids, mask, kinds = self._padded(items)
@@ -201,6 +211,8 @@ class Runs:
             )
         if self._facts.task == "embedding" and output.ndim == 3:
             output = pool(output, self._pooled_tokens(mask, items), self._facts)
+            for layer in self._layers:
+                output = layer(output)
             found = list(output)
         elif output.ndim == 3:
             found = [row[: len(item.ids)].copy() for row, item in zip(output, items, strict=True)]

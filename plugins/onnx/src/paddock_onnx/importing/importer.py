@@ -16,6 +16,7 @@ from paddock.builtin.model_names import parse_model
 from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
 from paddock.errors import BadName, BadRequest, ValidationFailed
 from paddock_onnx.cache import WEIGHTS, pick_graph, repo_of
+from paddock_onnx.dense import LAYER_FILES
 from paddock_onnx.facts import Facts, ModelConfig, read_facts, read_json
 from paddock_onnx.importing.encoders import build
 from paddock_onnx.importing.quantize import quantize as quantized
@@ -73,7 +74,7 @@ class OnnxImporter(ModelImporter):
                 told(Progress(status="quantising to int8", completed=2, total=STEPS))
                 _quantize(work, self._limit)
             told(Progress(status="checking", completed=3, total=STEPS))
-            _copy(source, work, facts.model_type)
+            _copy(source, work, facts)
             probe(work / GRAPH, self._limit)
             self._check(work, facts)
             told(Progress(status="storing", completed=4, total=STEPS))
@@ -156,14 +157,19 @@ def _quantize(work: Path, limit: int) -> None:
             file.unlink()
 
 
-def _copy(source: Path, work: Path, model_type: str) -> None:
+def _copy(source: Path, work: Path, facts: Facts) -> None:
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, work / name)
-    for pooling in source.glob("*_Pooling/config.json"):
-        (work / pooling.parent.name).mkdir()
-        shutil.copyfile(pooling, work / pooling.parent.name / "config.json")
-    put_tokenizer(source, work, model_type)
+    parts = [
+        *source.glob("*_Pooling/config.json"),
+        *(source / name / file for name in facts.dense for file in LAYER_FILES),
+    ]
+    for path in parts:
+        if path.is_file():
+            (work / path.parent.name).mkdir(exist_ok=True)
+            shutil.copyfile(path, work / path.parent.name / path.name)
+    put_tokenizer(source, work, facts.model_type)
 
 
 def hint(model: str, facts: Facts) -> str:

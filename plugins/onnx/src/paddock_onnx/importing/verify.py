@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paddock.errors import ProviderUnavailable, ValidationFailed
+from paddock_onnx.dense import read_layers
 from paddock_onnx.facts import Facts
 from paddock_onnx.importing.tokenizer import FILE, calm
 from paddock_onnx.session import Session
@@ -45,6 +46,11 @@ def verify(folder: Path, graph: Path, facts: Facts, providers: Sequence[str] = (
         raise ValidationFailed(
             f"the graph gives {found.shape} for two texts of {longest} tokens, which is no {facts.task} model with "
             f"{len(facts.labels)} labels: its config.json does not belong to it"
+        )
+    layers = read_layers(folder, facts.dense)
+    if found.ndim == 3 and layers and layers[0].takes != found.shape[-1]:
+        raise ValidationFailed(
+            f"{facts.dense[0]} takes {layers[0].takes} numbers, but the graph gives {found.shape[-1]}"
         )
 
 
