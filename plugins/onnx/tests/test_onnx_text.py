@@ -49,6 +49,15 @@ async def test_a_text_gets_the_best_label_and_scores_that_add_up(residency: Resi
         assert one.labels == [one.label]
 
 
+@pytest.mark.parametrize("graphs", [["model.onnx"], ["encoder_model.onnx", "decoder_model_merged.onnx"]])
+async def test_a_document_model_is_refused_as_one(residency: Residency, tmp_path: Path, graphs: list[str]) -> None:
+    kind = "layoutlmv3" if len(graphs) == 1 else "vision-encoder-decoder"
+    files = {"config.json": f'{{"model_type": "{kind}"}}'.encode(), **dict.fromkeys(graphs, b"graph")}
+    cache_model(tmp_path / "hub", "org/page", files)
+    with pytest.raises(BadRequest, match=rf"org/page is of the kind {kind} and reads no texts.*/v1/documents/extract"):
+        await OnnxClassifier(residency).classify("org/page", ["a"])
+
+
 async def test_labels_of_a_multi_label_model_do_not_exclude_each_other(residency: Residency) -> None:
     both, none = await OnnxClassifier(residency).classify("org/topics", ["milk and water", ""])
     assert set(both.labels) >= {"glad", "thirsty"}

@@ -10,7 +10,7 @@ import msgspec
 from paddock.builtin.hub_cache import HubCache
 from paddock.builtin.model_names import parse_model
 from paddock.errors import BadName, BadRequest
-from paddock_onnx.facts import Facts
+from paddock_onnx.facts import Facts, elsewhere
 from paddock_onnx.importing.encoders import FAMILIES
 from paddock_onnx.importing.tokenizer import TOKENIZERS
 
@@ -66,6 +66,11 @@ def find_graph(cache: HubCache, model: str) -> CachedGraph:
     if "config.json" not in files:
         raise BadRequest(
             f"the model {repo} lacks config.json, so it can't be run: fetch it anew, or import a whole folder"
+        )
+    kind = elsewhere(snapshot)
+    if kind is not None:
+        raise BadRequest(
+            f"the model {repo} is of the kind {kind} and reads no texts: document models are asked by /v1/documents/extract"
         )
     name = pick_graph(list(files))
     if name is None:

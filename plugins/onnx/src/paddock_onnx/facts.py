@@ -32,6 +32,7 @@ MODULES = (
     "Normalize",
 )  # of sentence-transformers, in the order in which they are run
 UNKNOWN_POOLINGS = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
+ELSEWHERE = ("layoutlm", "vision-encoder-decoder", "clip", "siglip", "vit", "whisper", "donut")  # no models of texts
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their first positions are taken
 
 
@@ -144,6 +145,15 @@ def read_facts(folder: Path) -> Facts:
         pool_prompt=pool_prompt,
         lower=sentence.do_lower_case,
     )
+
+
+def elsewhere(folder: Path) -> str | None:
+    """The kind of a model that, by its config, is none of texts; None for models of texts and damaged files."""
+    try:
+        config = read_json(folder / "config.json", ModelConfig)
+    except ValidationFailed:
+        return None
+    return config.model_type if config and config.model_type.startswith(ELSEWHERE) else None
 
 
 def read_json(path: Path, kind: type[T]) -> T | None:

@@ -32,11 +32,9 @@ from paddock_onnx.bodies import (
 )
 from paddock_onnx.cache import can_run, pick_graph, repo_of
 from paddock_onnx.embeddings import Wanted, embed, prompt_for
-from paddock_onnx.facts import read_facts
+from paddock_onnx.facts import elsewhere, read_facts
 from paddock_onnx.reranking import score
 from paddock_onnx.residency import Residency
-
-ELSEWHERE = ("layoutlm", "vision-encoder-decoder", "clip", "siglip", "vit", "whisper", "donut")  # no models of texts
 
 
 class OnnxServer(ModelServer):
@@ -112,7 +110,7 @@ class OnnxServer(ModelServer):
                 if pick_graph(list(names)) is not None:
                     self._kinds[key] = "unknown"  # whoever asks for it is told what is wrong
             else:
-                if can_run(names, facts) and not facts.model_type.startswith(ELSEWHERE):
+                if can_run(names, facts) and elsewhere(snapshot) is None:
                     self._kinds[key] = facts.task
         return self._kinds[key]
 
