@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import threading
 import weakref
 from collections.abc import AsyncIterator, Sequence
@@ -302,6 +303,26 @@ async def test_a_model_that_is_imported_anew_is_loaded_anew(tmp_path: Path) -> N
             async with made.using("org/tiny") as model:
                 vectors.append((await model.run(await model.tokens(["a cow"], model.cut())))[0])
         assert not np.allclose(vectors[0], vectors[1])
+
+
+async def test_a_model_that_goes_while_it_is_loaded_is_looked_for_again(tmp_path: Path) -> None:
+    for replaced in (True, False):
+        put(tmp_path / "hub", "org/tiny", seed=1)
+        loads = Loads(held=True)
+        async with residency(tmp_path / "hub", loads) as made:
+            asked = asyncio.ensure_future(use(made))
+            await asyncio.to_thread(loads.begun.wait, PATIENCE)
+            if replaced:
+                put(tmp_path / "hub", "org/tiny", seed=2)  # the revision before is deleted
+            else:
+                shutil.rmtree(HubCache(tmp_path / "hub").folder("org/tiny"))
+            loads.go.set()
+            if replaced:
+                assert await asked == "org/tiny"
+            else:
+                with pytest.raises(ModelNotFound, match="paddock models download"):
+                    await asked
+            assert len(loads.count) == 1 + replaced
 
 
 async def test_a_model_larger_than_all_memory_is_refused_by_the_settings_name(tmp_path: Path) -> None:

@@ -87,20 +87,34 @@ class Residency:
 
         Raises BadName, ModelNotFound, BadRequest (no ONNX file, or damaged ones), ProviderUnavailable (no room).
         """
-        found = await self._find(model)
-        entry = self._entries.get(found)
-        if entry is None:
-            entry = self._entries[found] = _Entry(found)
-            entry.loading = asyncio.ensure_future(self._load(entry))
-            entry.loading.add_done_callback(seen)
-        entry.users += 1
-        if entry.timer is not None:
-            entry.timer.cancel()
+        entry, loaded = await self._taken(model)
         try:
-            assert entry.loading is not None
-            yield await asyncio.shield(entry.loading)
+            yield loaded
         finally:
             self._give_back(entry)
+
+    async def _taken(self, model: str) -> tuple[_Entry, Model]:
+        """A model, and that somebody uses it. One that is deleted or imported anew while it is loaded is looked for again."""
+        while True:
+            found = await self._find(model)
+            entry = self._entries.get(found)
+            if entry is None:
+                entry = self._entries[found] = _Entry(found)
+                entry.loading = asyncio.ensure_future(self._load(entry))
+                entry.loading.add_done_callback(seen)
+            entry.users += 1
+            if entry.timer is not None:
+                entry.timer.cancel()
+            assert entry.loading is not None
+            try:
+                return entry, await asyncio.shield(entry.loading)
+            except (BadRequest, ProviderUnavailable):
+                self._give_back(entry)
+                if await asyncio.to_thread(found.graph.is_file):
+                    raise
+            except BaseException:
+                self._give_back(entry)
+                raise
 
     async def _load(self, entry: _Entry) -> Model:
         """Make room and load; who waits for it is told what went wrong, and the next request tries again."""
