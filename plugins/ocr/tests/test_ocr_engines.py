@@ -138,6 +138,17 @@ async def test_a_turned_page_of_chinese_columns_is_turned(paddle: PaddleEngine, 
     assert (found.text.split("\n"), found.turned != 0) == (list(COLUMNS), True)
 
 
+async def test_a_few_words_on_a_large_page_are_found_where_they_stand(paddle: PaddleEngine, pages_of: Pages) -> None:
+    page = PIL.Image.new("L", (4400, 4400), 255)
+    write(page, ["some text"], (3000, 2500), 30)
+    (found,) = await paddle.read(await pages_of(encoded(page)), ["en"])
+    assert found.text == "some text"
+    left, top, right, bottom = found.lines[0].box
+    assert 2980 < left < 3020 < right < 3200
+    assert 2480 < top < 2520 < bottom < 2560
+    assert found.lines[0].words[0].box[0] >= left - 2
+
+
 async def test_a_page_without_text_gives_no_text(engine: OcrEngine, pages_of: Pages) -> None:
     (found,) = await engine.read(
         await pages_of(encoded(PIL.Image.new("L", (300, 200), 255))), [(await engine.languages())["en"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from paddock.contracts.providers import Line, Word
@@ -19,12 +19,17 @@ def confidence(lines: Sequence[Line]) -> float:
 
 def unturned_line(line: Line, turn: Turn, width: int, height: int) -> Line:
     """Boxes of the turned page in the page as it was given (`width` and `height` are its own)."""
-    if turn == 0:
-        return line
-    words = [
-        Word(text=one.text, confidence=one.confidence, box=unturned(one.box, turn, width, height)) for one in line.words
-    ]
-    return Line(text=line.text, confidence=line.confidence, box=unturned(line.box, turn, width, height), words=words)
+    return line if turn == 0 else _moved(line, lambda box: unturned(box, turn, width, height))
+
+
+def shifted_line(line: Line, left: float, top: float) -> Line:
+    """Boxes of a part of a page, which begins at `left` and `top`, in the whole page."""
+    return _moved(line, lambda box: (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+
+
+def _moved(line: Line, move: Callable[[Box], Box]) -> Line:
+    words = [Word(text=one.text, confidence=one.confidence, box=move(one.box)) for one in line.words]
+    return Line(text=line.text, confidence=line.confidence, box=move(line.box), words=words)
 
 
 def unturned(box: Box, turn: Turn, width: int, height: int) -> Box:

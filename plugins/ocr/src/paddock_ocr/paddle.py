@@ -12,18 +12,22 @@ import msgspec
 import numpy as np
 import onnxruntime
 import PIL.Image
+import PIL.ImageChops
 import rapidocr
 from rapidocr.ch_ppocr_rec.typings import TextRecOutput
 
 from paddock.contracts.providers import Line, PageText, Word
-from paddock_ocr.boxes import Box, Turn, confidence, unturned_line
+from paddock_ocr.boxes import Box, Turn, confidence, shifted_line, unturned_line
 from paddock_ocr.order import Row, from_right, joined, rows
 from paddock_ocr.vertical import are_columns
 from paddock_ocr.wire import Read
 
 SURE = 0.5  # of a line: what is less is noise
+FAINT = 32  # levels between paper and what may be ink
+MARGIN = 32  # pixels
 MIN_SIDE = 64
 MAX_SIDE = 2000  # pixels that the detector sees
+SMALL = (736, 1280)  # shorter and longer side up to which a small picture is enlarged for it
 
 
 @functools.cache
@@ -31,7 +35,7 @@ def engine(threads: int) -> Any:
     """The models, loaded once in the life of the helper; nothing is ever downloaded."""
     options: dict[str, Any] = {
         "Global.log_level": "critical",
-        "Global.max_side_len": MAX_SIDE,
+        "Global.max_side_len": 10**6,  # lines are cut out of the page as it is: only the detector needs it smaller
         "Global.text_score": SURE,
         "Global.return_word_box": True,
         "Rec.rec_batch_num": 1,  # a batch is padded to its longest line: slower, and more memory
@@ -63,19 +67,43 @@ def _readers(threads: int) -> ThreadPoolExecutor:
 def read(request: Read) -> PageText:
     """Read one page."""
     with PIL.Image.open(request.path) as image:
-        pixels = _padded(np.asarray(image.convert("RGB"))[:, :, ::-1])
-    ocr = engine(request.threads)
+        page = image.convert("RGB")
+    ink = _ink(page)
+    if ink is None:
+        return PageText(text="", confidence=0.0, lines=[])
+    found = _read(_padded(np.asarray(page.crop(ink))[:, :, ::-1]), request.threads)
+    return msgspec.structs.replace(found, lines=[shifted_line(line, *ink[:2]) for line in found.lines])
+
+
+def _ink(page: PIL.Image.Image) -> tuple[int, int, int, int] | None:
+    """Where anything stands on a page, with a narrow margin; None on a blank one. The detector overlooks a few words on a large
+    empty page, and what is far larger than it can take would be made too small to read."""
+    paper = tuple(int(level) for level in np.median(np.asarray(page)[::8, ::8], axis=(0, 1)))
+    apart = PIL.ImageChops.difference(page, PIL.Image.new("RGB", page.size, paper))
+    box = apart.point([255 * (level > FAINT) for level in range(256)] * 3).getbbox()
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    return (
+        max(0, left - MARGIN),
+        max(0, top - MARGIN),
+        min(page.width, right + MARGIN),
+        min(page.height, bottom + MARGIN),
+    )
+
+
+def _read(pixels: Any, threads: int) -> PageText:
+    ocr = engine(threads)
     found = _detect(ocr, pixels)
     if found and _sideways(found) and _in_columns(ocr, found):
-        return _page_text(from_right(_recognised(ocr, found, found.as_columns(), request.threads)))
+        return _page_text(from_right(_recognised(ocr, found, found.as_columns(), threads)))
     turn = _turn(found) if found else 0
     if turn:
         found = _detect(ocr, _turned(pixels, turn))
     if not found:
         return PageText(text="", confidence=0.0, lines=[])
     height, width = pixels.shape[:2]
-    ordered = rows(_recognised(ocr, found, found.upright, request.threads))
-    page = _page_text(ordered)
+    page = _page_text(rows(_recognised(ocr, found, found.upright, threads)))
     lines = [unturned_line(line, turn, width, height) for line in page.lines]
     return msgspec.structs.replace(page, lines=lines, turned=turn)
 
@@ -120,6 +148,8 @@ class _Detected(NamedTuple):
 
 def _detect(ocr: Any, pixels: Any) -> _Detected | None:
     image, record = ocr.preprocess_img(pixels)
+    detector = ocr._load_det_model()  # noqa: SLF001  no other way to choose its scale for a page
+    detector.limit_type, detector.limit_side_len = _limit(*image.shape[:2])
     try:
         crops, detected = ocr.detect_and_crop(image, record)
     except rapidocr.main.RapidOCRError:  # no text
@@ -133,6 +163,14 @@ def _turn(found: _Detected) -> Turn:
     if _sideways(found):
         return 90 if _upside_down(found) else 270
     return 180 if _upside_down(found) else 0
+
+
+def _limit(height: int, width: int) -> tuple[str, int]:
+    """How the detector is told to scale a page: the longer side made smaller, or the shorter one larger."""
+    shorter, longer = min(height, width), max(height, width)
+    if longer > MAX_SIDE:
+        return "max", MAX_SIDE
+    return "min", int(shorter * max(1.0, min(SMALL[0] / shorter, SMALL[1] / longer)))
 
 
 def _sideways(found: _Detected) -> bool:
