@@ -45,6 +45,8 @@ def api_of(path: str) -> Api:
     """Which API a path belongs to that no endpoint answers, or not yet: its error has that API's shape."""
     if path in _OPENAI_PATHS:
         return "openai"
+    if f"{path}/".startswith("/v1/files/"):
+        return "chat"
     if f"{path}/".startswith("/v1/messages/"):
         return "anthropic"
     if f"{path}/".startswith("/api/v1/"):

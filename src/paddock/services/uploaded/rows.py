@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from typing import Any
 
 import msgspec
@@ -13,6 +15,12 @@ from paddock.settings import Files as Limits
 from paddock.storage import Connection
 
 _COLUMNS = "file_id, owner, hash, filename, mime, size, purpose, created, expires, pages, dpi"
+_ID = re.compile(r"file_[0-9a-f]{20,40}")
+
+
+def new_id(now: float) -> str:
+    """An id that nobody guesses; ids follow the time of their upload, so that a list can go on behind a file that is gone."""
+    return f"file_{int(now * 1_000_000):013x}{secrets.token_hex(6)}"
 
 
 class UploadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +82,8 @@ def find(db: Connection, file_id: str, owner: str | None, now: float) -> UploadR
 
 
 def page(db: Connection, query: FileQuery, owner: str | None, now: float) -> list[UploadRow]:
-    """One more than `query.limit` files, if there are so many. Raises BadRequest when `after` names no file."""
+    """One more than `query.limit` files, if there are so many. A file that `after` names may be gone by now. Raises BadRequest
+    when it is no id of a file."""
     where: list[str] = ["expires > ?"]
     given: list[Any] = [now]
     if owner is not None:
@@ -84,13 +93,12 @@ def page(db: Connection, query: FileQuery, owner: str | None, now: float) -> lis
         where.append("purpose = ?")
         given.append(query.purpose)
     if query.after is not None:
-        before = db.execute("SELECT id FROM uploads WHERE file_id = ?", (query.after,)).fetchone()
-        if before is None:
+        if not _ID.fullmatch(query.after):
             raise BadRequest(f"after: there is no file {query.after[:64]!r}")
-        where.append("id > ?" if query.order == "asc" else "id < ?")
-        given.append(before[0])
+        where.append("file_id > ?" if query.order == "asc" else "file_id < ?")
+        given.append(query.after)
     order = "ASC" if query.order == "asc" else "DESC"
-    asked = f"SELECT {_COLUMNS} FROM uploads WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"  # noqa: S608  fixed texts
+    asked = f"SELECT {_COLUMNS} FROM uploads WHERE {' AND '.join(where)} ORDER BY file_id {order} LIMIT ?"  # noqa: S608  fixed texts
     return [_row(found) for found in db.execute(asked, (*given, query.limit + 1))]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -170,7 +169,7 @@ class UploadedFiles:
     def _row(self, owner: str, stored: Stored, filename: str, mime: str, looked: Looked | None) -> UploadRow:
         now = self._clock()
         return UploadRow(
-            file_id=f"file_{secrets.token_hex(12)}",
+            file_id=rows.new_id(now),
             owner=owner,
             hash=stored.sha256,
             filename=filename,
