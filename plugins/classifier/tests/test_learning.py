@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from paddock_classifier.graph import Scorer, head_graph
 from paddock_classifier.learning import (
+    BELIEF,
     Options,
     Pairs,
     contrastive_map,
@@ -131,7 +132,7 @@ def test_a_label_keeps_an_example_to_learn_from_in_every_fold() -> None:
 
 def test_few_held_out_examples_hardly_move_the_temperature() -> None:
     logits, truth = np.array([[0.1, 0.0]]), np.array([0])
-    assert fitted_temperature(logits, truth) == pytest.approx(10 ** (1 / 21), rel=1e-6)
+    assert fitted_temperature(logits, truth) == pytest.approx(10 ** (1 / 21) * BELIEF ** (20 / 21), rel=1e-6)
     many = fitted_temperature(np.repeat(logits, 1000, axis=0), np.repeat(truth, 1000))
     assert many > 9
 
