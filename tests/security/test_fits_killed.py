@@ -89,6 +89,16 @@ async def test_a_fit_whose_client_left_goes_on_and_is_done_once(http: aiohttp.Cl
     assert [line for line in server.lines if line["event"].startswith("fit_")] == []
 
 
+async def test_a_fit_that_is_refused_is_told_so_before_its_turn(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    async with server_process(tmp_path) as server:
+        work = fit(http, server, epochs=100)
+        await server.until("fit_noted")
+        status, reply = await fit(http, server, model="bad", data=[[1.0, 2.0], [3.0]])
+        assert (status, "data[1] has 1 features instead of 2" in reply["detail"], work.done()) == (400, True, False)
+        server.process.kill()
+        await asyncio.gather(work, return_exceptions=True)
+
+
 async def test_many_fits_of_one_name_leave_the_last_and_too_many_are_told_to_wait(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from paddock_anomaly.calibration import NORMALIZATIONS, Calibration
 from paddock_anomaly.detector import Facts
 from paddock_anomaly.encoders import Feature
 from paddock_anomaly.forest import smoothed
-from paddock_anomaly.rows import limit_columns, limit_rows, limit_texts, lists_matrix, objects
+from paddock_anomaly.rows import limit_columns, limit_rows, limit_texts, limit_width, lists_matrix, objects
 from paddock_anomaly.scoring import raw_scores, scaled, session
 from paddock_anomaly.settings import AnomalySettings
 
@@ -80,21 +80,29 @@ def _thresholds(calibration: Calibration, raw: Floats, wanted: Wanted) -> dict[N
     return found if wanted.threshold is None else {**found, wanted.normalization: wanted.threshold}
 
 
-def _training(
-    rows: Sequence[Row], schema: Mapping[str, Encoder] | None, settings: AnomalySettings
-) -> tuple[Floats, list[Feature] | None]:
-    """The training rows encoded, and the features when they are objects."""
+def check_rows(rows: Sequence[Row], schema: Mapping[str, Encoder] | None, settings: AnomalySettings) -> None:
+    """All that can be seen at a glance. Raises BadRequest, TooLarge."""
     limit_rows(len(rows), settings)
     if len(rows) < 2:
         raise BadRequest(f"data has {len(rows)} rows: learning what is normal takes two or more")
     if encoders.all_lists(rows):
         if schema is not None:
             raise BadRequest("a schema is for rows that are objects; these are lists of numbers: leave it out")
-        return lists_matrix(rows, None, settings), None
+        limit_width(rows, None, settings)
+        return
     if schema is None:
         raise BadRequest('rows that are objects need a schema: {"feature": "numeric", …}')
-    limit_texts(rows, settings)
     limit_columns(len(schema), settings)
+
+
+def _training(
+    rows: Sequence[Row], schema: Mapping[str, Encoder] | None, settings: AnomalySettings
+) -> tuple[Floats, list[Feature] | None]:
+    """The training rows encoded, and the features when they are objects."""
+    check_rows(rows, schema, settings)
+    if schema is None:
+        return lists_matrix(rows, None, settings), None
+    limit_texts(rows, settings)
     features = encoders.learn(objects(rows), schema)
     limit_columns(sum(len(feature.columns()) for feature in features), settings)
     matrix = encoders.encode(objects(rows), features)

@@ -50,10 +50,18 @@ def objects(rows: Sequence[Row]) -> list[dict[str, Json]]:
 
 
 def lists_matrix(rows: Sequence[Row], width: int | None, settings: AnomalySettings) -> Floats:
-    """Rows that are lists, as a matrix. Raises BadRequest for another number of features than `width` (that of the first
-    row when it is None), TooLarge."""
+    """Rows that are lists, as a matrix. Raises as `limit_width`, and BadRequest for a number that is not finite."""
     import numpy as np  # noqa: PLC0415  heavy: on first use
 
+    expected = limit_width(rows, width, settings)
+    matrix = np.array(rows, dtype=np.float64)
+    encoders.checked(matrix, [f"feature {at}" for at in range(expected)])
+    return matrix
+
+
+def limit_width(rows: Sequence[Row], width: int | None, settings: AnomalySettings) -> int:
+    """How many features each row has. Raises BadRequest for another number of them than `width` (that of the first row
+    when it is None), TooLarge."""
     expected = len(rows[0]) if width is None else width
     for at, row in enumerate(rows):
         if len(row) != expected:
@@ -61,6 +69,4 @@ def lists_matrix(rows: Sequence[Row], width: int | None, settings: AnomalySettin
     if expected == 0:
         raise BadRequest("data[0] is empty: a row has one feature or more")
     limit_columns(expected, settings)
-    matrix = np.array(rows, dtype=np.float64)
-    encoders.checked(matrix, [f"feature {at}" for at in range(expected)])
-    return matrix
+    return expected

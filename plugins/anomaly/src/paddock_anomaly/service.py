@@ -30,10 +30,10 @@ from paddock.contracts.anomaly import (
 )
 from paddock.contracts.base import Caller, Context, Service, hookimpl
 from paddock.contracts.providers import Host
-from paddock.errors import BadRequest, Forbidden, ModelNotFound
+from paddock.errors import BadRequest, Forbidden, ModelNotFound, PaddockError
 from paddock.storage import check_name
 from paddock_anomaly.detector import Detector, Facts
-from paddock_anomaly.fitting import fit
+from paddock_anomaly.fitting import check_rows, fit
 from paddock_anomaly.replies import about, detected, filename, fitted, item, missing, named, scored, wanted
 from paddock_anomaly.settings import AnomalySettings
 
@@ -83,6 +83,11 @@ class AnomalyService(Service):
         check_name(request.model, "model")
         if request.backend != "autoencoder" and (request.epochs is not None or request.batch_size is not None):
             raise BadRequest("epochs and batch_size are for the backend autoencoder: leave them out")
+        try:
+            check_rows(request.data, request.schema, self._settings)  # what is refused does not wait for its turn
+        except PaddockError as error:
+            self._record(request, time.perf_counter(), error)
+            raise
         return await self._fits.run(request)
 
     @hookimpl

@@ -43,7 +43,7 @@ from paddock.contracts.classifiers import (
 )
 from paddock.contracts.fits import Fitting
 from paddock.contracts.providers import Host
-from paddock.errors import Conflict, Forbidden, ModelNotFound
+from paddock.errors import Conflict, Forbidden, ModelNotFound, PaddockError
 from paddock.storage import check_name
 from paddock_classifier.base_models import BaseModel, chosen, named
 from paddock_classifier.examples import limit_scores, limit_texts, prepared
@@ -144,6 +144,11 @@ class ClassifierService(Service):
 
     async def _run(self, request: ClassifierFit) -> ClassifierFitted:
         check_name(request.model, "model")
+        try:
+            prepared(request.training_data, self._settings)  # what is refused does not wait for its turn
+        except PaddockError as error:
+            self._record(request, time.perf_counter(), error=error)
+            raise
         return await self._fits.run(request)
 
     @hookimpl
