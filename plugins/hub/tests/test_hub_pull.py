@@ -50,6 +50,20 @@ class TestWhole:
         assert model.revisions == ("main",)
         assert partials(cache) == []
 
+    async def test_of_a_graph_at_several_precisions_the_plain_one_is_fetched(
+        self, source: HubSource, hub: FakeHub, cache: HubCache
+    ) -> None:
+        needed = ("config.json", "onnx/model.onnx", "onnx/model.onnx_data", "onnx/decoder_model_merged.onnx")
+        other = ("onnx/model_O1.onnx", "onnx/model_qint8_avx512_vnni.onnx", "onnx/model_fp16.onnx_data")
+        hub.add("org/exported", {name: name.encode() for name in (*needed, *other)})
+        hub.add("org/small", {"onnx/model_quantized.onnx": b"8", "config.json": b"{}"})
+        await pulled(source, "org/exported")
+        await pulled(source, "org/small")
+        for repo, names in (("org/exported", needed), ("org/small", ("onnx/model_quantized.onnx", "config.json"))):
+            snapshot = cache.snapshot(repo)
+            assert snapshot is not None
+            assert set(cache.files(snapshot)) == set(names)
+
     async def test_what_is_there_is_not_fetched_again(self, source: HubSource, hub: FakeHub) -> None:
         await pulled(source, MODEL)
         count = len(hub.transfers())

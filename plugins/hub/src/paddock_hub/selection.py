@@ -15,6 +15,7 @@ from paddock_hub.wire import RepoInfo, Sibling
 
 MAX_FILES = 10_000
 WEIGHTS = (".safetensors", ".onnx", ".gguf")
+_VARIANT = re.compile(r"((?:onnx/)?model)_[^/]+\.onnx(?:_data[^/]*)?")  # the same graph at another precision
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -103,7 +104,8 @@ def _chosen(files: list[Wanted], model: ModelName, settings: HubSettings) -> lis
             known = ", ".join(dict.fromkeys(found.quantization for found in ggufs)) or "none: it has no GGUF files"
             raise ModelNotFound(f"{model.repo} has no quantization {model.quantization}; it has {known}")
         return [file for file in files if file.name in one.files]
-    kept = [file for file in files if not any(fnmatchcase(file.name.lower(), pattern) for pattern in settings.skip)]
+    names = {file.name for file in files}
+    kept = [file for file in files if not _is_skipped(file.name, names, settings)]
     if len(kept) < len(files) and not any(file.name.endswith(WEIGHTS) for file in kept):
         raise BadRequest(
             f"{model.repo} has no weights as safetensors, ONNX or GGUF, the formats that are read; hub.skip leaves out the rest"
@@ -111,3 +113,9 @@ def _chosen(files: list[Wanted], model: ModelName, settings: HubSettings) -> lis
     if not kept:
         raise BadRequest(f"{model.repo} is empty: nothing to fetch")
     return kept
+
+
+def _is_skipped(name: str, names: set[str], settings: HubSettings) -> bool:
+    variant = _VARIANT.fullmatch(name)
+    twice = variant is not None and f"{variant[1]}.onnx" in names  # the plain one is what is run
+    return twice or any(fnmatchcase(name.lower(), pattern) for pattern in settings.skip)
