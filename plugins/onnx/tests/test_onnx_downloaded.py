@@ -97,8 +97,8 @@ async def test_every_kind_of_model_is_fetched_by_its_bare_name(tmp_path: Path, h
         assert [one["index"] for one in reply.json()["results"]] == [1, 0]
         reply = await server.ask("POST", "/v1/ner", {"model": "org/ner", "texts": ["a cow"]})
         assert (reply.status, reply.json()["data"][0]["entities"][0]["text"]) == (200, "a cow"), reply.body
-        reply = await server.ask("POST", "/v1/embeddings", {"model": "org/nowhere", "input": "a"})
-        assert (reply.status, "org/nowhere" in reply.json()["error"]["message"]) == (404, True), reply.body
+        reply = await server.ask("POST", "/v1/embeddings", {"model": "org/overlab", "input": "a"})
+        assert (reply.status, "(near: org/overlap" in reply.json()["error"]["message"]) == (404, True), reply.body
         chat: Json = {"model": MINILM, "messages": [{"role": "user", "content": "a"}]}
         assert (await server.ask("POST", "/v1/chat/completions", chat)).status == 404
 

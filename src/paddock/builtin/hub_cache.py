@@ -113,12 +113,16 @@ class HubCache:
 
     def missing(self, model: str) -> ModelNotFound:
         """The error for a model that is not here: near names, and the command that fetches it."""
+        return ModelNotFound(
+            f"the model {model[:200]!r} is not in the cache{self.near(model)}: fetch it with `paddock models download "
+            f"{model[:200]}`"
+        )
+
+    def near(self, model: str) -> str:
+        """The cached models of a name like this one, in brackets behind a space; empty without any."""
         names = [found.repo for found in self.models()]
         near = difflib.get_close_matches(model.partition(":")[0], names, 3)
-        hint = f" (near: {', '.join(near)})" if near else ""
-        return ModelNotFound(
-            f"the model {model[:200]!r} is not in the cache{hint}: fetch it with `paddock models download {model[:200]}`"
-        )
+        return f" (near: {', '.join(near)})" if near else ""
 
     def _folders(self) -> Iterator[Path]:
         if self.root.is_dir():

@@ -12,7 +12,7 @@ from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Embedder, Progress, Records
 from paddock.contracts.providers.outgoing import Level
-from paddock.errors import BadRequest
+from paddock.errors import BadRequest, ModelNotFound
 from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.storage import Connection
@@ -112,9 +112,12 @@ class PluginHost:
         if gguf and not await source.quantizations(cache.resolve(model).repo):
             raise BadRequest(f"{model} has no GGUF file: nothing else can be run by llama-server")
         pull = cast("AsyncGenerator[Progress, None]", source.pull(model))
-        async with aclosing(pull):
-            async for _ in pull:
-                pass
+        try:
+            async with aclosing(pull):
+                async for _ in pull:
+                    pass
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{error.message}{await asyncio.to_thread(cache.near, model)}") from error
 
     def log(self, event: str, /, level: Level = "info", **fields: object) -> None:
         """See `Host.log`."""
