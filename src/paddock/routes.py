@@ -280,6 +280,7 @@ class Reader:
         self._kind = endpoint.kind
         limit = default_limit if endpoint.body_limit is None else endpoint.body_limit
         self._limit = limit or None
+        self._limit_setting = "server.max_body_bytes" if endpoint.body_limit is None else ""
         self._form_bytes = endpoint.form_bytes
         self._patience = patience
         self._params = endpoint.params
@@ -303,7 +304,7 @@ class Reader:
         elif self._kind == "proxy":
             given["data"] = ProxiedRequest(scope, receive, ctx.headers, self._limit)
         else:
-            given["data"] = self._body(await read_body(receive, ctx.headers, self._limit))
+            given["data"] = self._body(await read_body(receive, ctx.headers, self._limit, self._limit_setting))
         return given
 
     def parameters(self, scope: Any, ctx: Context) -> dict[str, Any]:

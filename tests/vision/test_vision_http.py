@@ -141,6 +141,11 @@ async def test_what_is_wrong_with_a_form_is_told(desk: Any, fields: Any, name: s
     assert (reply.status, word in reply.json()["detail"]) == (400, True), reply.body
 
 
+async def test_a_body_that_is_too_large_names_the_setting(desk: Any) -> None:
+    reply = await desk.ask("POST", OCR, data=io.BytesIO(bytes(32 * 1024 * 1024 + 1)))
+    assert (reply.status, "server.max_body_bytes" in reply.json()["detail"]) == (413, True)
+
+
 async def test_a_form_without_pictures_is_400(desk: Any) -> None:
     reply = await desk.form(FORM, model="written")
     assert (reply.status, "file" in reply.json()["detail"]) == (400, True)

@@ -13,21 +13,21 @@ from paddock.streams.leaving import ClientGone
 LINGER = 2.0  # seconds that the rest of a refused body is read away
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int | None) -> bytes:
-    """The whole body. Raises TooLarge before reading when Content-Length tells, else as soon as the limit is passed."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in body_pieces(receive, headers, limit):
-        size += len(piece)
-        pieces.append(piece)
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int | None, setting: str = "") -> bytes:
+    """The whole body. Raises TooLarge before reading when Content-Length tells, else as soon as the limit is passed; it names the
+    `setting` that the limit is from, if any."""
+    pieces = [piece async for piece in body_pieces(receive, headers, limit, setting)]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def body_pieces(receive: Receive, headers: Mapping[str, str], limit: int | None) -> AsyncGenerator[bytes, None]:
+async def body_pieces(
+    receive: Receive, headers: Mapping[str, str], limit: int | None, setting: str = ""
+) -> AsyncGenerator[bytes, None]:
     """The body as it arrives, at most `limit` bytes."""
+    source = f" (the setting {setting})" if setting else ""
     announced = headers.get("content-length", "")
     if limit is not None and announced.isdigit() and int(announced) > limit:
-        raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken here")
+        raise TooLarge(f"the body has {announced} bytes; at most {limit} are taken here{source}")
     size = 0
     while True:
         message = await receive()
@@ -36,7 +36,7 @@ async def body_pieces(receive: Receive, headers: Mapping[str, str], limit: int |
         piece = message.get("body", b"")
         size += len(piece)
         if limit is not None and size > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes, all that is taken here")
+            raise TooLarge(f"the body is larger than {limit} bytes, all that is taken here{source}")
         if piece:
             yield piece
         if not message.get("more_body", False):
