@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from paddock_documents.samples import encrypted_pdf, pdf
+from paddock_ocr.samples import drawn, encoded
 
 from paddock.testing.server import running_server
 
@@ -96,6 +97,20 @@ async def test_what_has_no_pages_is_stored_too(desk: Any) -> None:
     given = await desk.upload(b'{"a": 1}\n', "batch.jsonl", purpose="batch")
     assert (given["has_images"], given["page_count"]) == (False, None)
     assert (await desk.ask("GET", f"/v1/files/{given['id']}/images")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("data", "mime", "pages"),
+    [
+        (encoded(drawn()), "image/png", 1),
+        (b"\n" + pdf([["one"], ["two"]]), "application/pdf", 2),
+        (b"BM is no picture", "application/octet-stream", None),
+        (b"RIFF\0\0\0\0WAVE", "application/octet-stream", None),
+    ],
+)
+async def test_a_file_without_a_name_is_told_by_its_bytes(desk: Any, data: bytes, mime: str, pages: int | None) -> None:
+    given = await desk.upload(data, "upload")
+    assert (given["content_type"], given["page_count"], given["has_images"]) == (mime, pages, pages is not None)
 
 
 @pytest.mark.parametrize(

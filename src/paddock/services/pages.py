@@ -15,11 +15,19 @@ from paddock.services.core import Core
 
 SUPPORTED = ("pdf", "png", "jpg", "jpeg", "gif", "webp", "bmp", "tiff", "tif")
 _MIMES = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"})
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def ending(filename: str) -> str:
     """The ending of a file name in lower case, without its dot."""
     return PurePosixPath(filename).suffix.lower().lstrip(".")
+
+
+def begins_like_pages(path: Path) -> bool:
+    """Whether the first bytes of a file may be those of a picture or a PDF."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return head.startswith(_BEGINNINGS) or b"%PDF-" in head
 
 
 def is_supported(filename: str, mime: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from paddock.errors import BadRequest, FileNotFound, PaddockError, TooLarge
 from paddock.services.core import Core
 from paddock.services.dataset_files import clean_filename, clean_mime
 from paddock.services.forms import flag, number, only, within
-from paddock.services.pages import SUPPORTED, Pages, is_supported
+from paddock.services.pages import SUPPORTED, Pages, begins_like_pages, is_supported
 from paddock.services.stored_bytes import StoredBytes
 from paddock.services.uploaded import rows
 from paddock.services.uploaded.rows import UploadRow, owner_of, shown
@@ -161,10 +162,18 @@ class UploadedFiles:
         return found
 
     async def _look(self, stored: Stored, filename: str, mime: str) -> Looked | None:
-        """What a picture or PDF really is; None for anything else. Raises BadRequest when it only calls itself one."""
-        if not is_supported(filename, mime) or not self._pages.available:
+        """What a picture or PDF really is, whatever its name; None for anything else. Raises BadRequest when it only calls itself
+        one."""
+        path = self._core.blobs.path(stored.sha256)
+        if not self._pages.available:
             return None
-        return await self._pages.look(self._core.blobs.path(stored.sha256))
+        if is_supported(filename, mime):
+            return await self._pages.look(path)
+        if not await asyncio.to_thread(begins_like_pages, path):
+            return None
+        with contextlib.suppress(BadRequest):
+            return await self._pages.look(path)
+        return None
 
     def _row(self, owner: str, stored: Stored, filename: str, mime: str, looked: Looked | None) -> UploadRow:
         now = self._clock()
