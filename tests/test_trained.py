@@ -17,7 +17,6 @@ from paddock.builtin.trained import (
     ModelFiles,
     base_name,
     is_version,
-    newest,
     not_there,
 )
 from paddock.builtin.trained.fits import ATTEMPTS, SLICE, WAITING, encoded
@@ -46,8 +45,14 @@ def test_a_version_carries_the_time_and_never_one_that_is_taken() -> None:
         (["m_20260101_000000"], "m", "m"),
     ],
 )
-def test_latest_is_the_newest_version_else_the_bare_name(known: list[str], name: str, means: str) -> None:
-    assert newest(name, known) == means
+def test_latest_is_the_newest_version_else_the_bare_name(
+    tmp_path: Path, known: list[str], name: str, means: str
+) -> None:
+    files = ModelFiles(tmp_path)
+    for one in known:
+        files.write((one,), b"graph", {})
+    assert files.find(name, latest=True) == ([(means,)] if means in known else [])
+    assert files.find(name, latest=False) == ([(name,)] if name in known else [])
 
 
 VERSIONS = ["sensor_20250101_000000", "sensor_20260101_000000", "other"]
@@ -100,19 +105,22 @@ def test_what_is_no_model_of_ours_is_not_listed(tmp_path: Path) -> None:
         files.note(("file",))
 
 
-def test_a_name_is_looked_up_without_a_look_at_the_other_models(tmp_path: Path) -> None:
+def test_a_name_means_the_newest_version_that_is_wanted_and_whole(tmp_path: Path) -> None:
     files = ModelFiles(tmp_path, depth=2)
-    for name in ("m", "m_20250101_000000", "mm_20250101_000000", "n_20250101_000000"):
-        files.write((name, "a"), b"graph", {})
-    (tmp_path / "n_20250101_000000" / "a" / "model.json").unlink()
+    for name, kind in (("m", "a"), ("m_20250101_000000", "b"), ("m_20260101_000000", "a"), ("m_20270101_000000", "a")):
+        files.write((name, kind), b"graph", {})
+    (tmp_path / "m_20270101_000000" / "a" / "model.json").unlink()
     (tmp_path / "m" / "notes.txt").write_text("the user's")
-    assert files.candidates("m", latest=True) == files.candidates("m", latest=False) == [("m", "a")]
-    assert files.candidates("m-latest", latest=False) == []
-    assert ("m_20250101_000000", "a") in files.candidates("m-latest", latest=True)
-    assert files.candidates("n-latest", latest=True) == files.candidates("x", latest=True) == []
-    assert files.keys("mm") == [("mm_20250101_000000", "a")]
-    with pytest.raises(BadName):
-        files.candidates("../m", latest=True)
+    (tmp_path / "m_20280101_000000").symlink_to(tmp_path / "m")
+    assert files.find("m", latest=True) == [("m", "a")]
+    assert files.find("m-latest", latest=True) == [("m_20260101_000000", "a")]
+    assert files.find("m-latest", latest=True, wanted=lambda key: key[1] == "b") == [("m_20250101_000000", "b")]
+    assert files.find("m-latest", latest=True, wanted=lambda key: key[1] == "c") == []
+    assert files.find("-latest", latest=True) == []
+    assert files.keys("m_2026") == [("m_20260101_000000", "a")]
+    for latest in (True, False):
+        with pytest.raises(BadName):
+            files.find("../m", latest=latest)
 
 
 def test_a_deletion_takes_only_our_files(tmp_path: Path) -> None:

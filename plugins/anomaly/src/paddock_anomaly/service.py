@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, newest, shown
+from paddock.builtin.trained import Fits, InMemory, Key, ModelFiles, shown
 from paddock.contracts.anomaly import (
     AnomalyDeleted,
     AnomalyFilePath,
@@ -114,12 +114,12 @@ class AnomalyService(Service):
     async def _key(self, caller: Caller, name: str, backend: Backend | None, *, latest: bool) -> Key:
         """The saved model that is meant. Raises BadName, Forbidden, ModelNotFound."""
         check_name(name, "model")
-        keys = await asyncio.to_thread(self._files.candidates, name, latest=latest)
-        known = [key for key in keys if backend in (None, key[1])]
-        found = newest(name, {key[0] for key in known}) if latest else name
+        keys = await asyncio.to_thread(
+            self._files.find, name, latest=latest, wanted=lambda key: backend in (None, key[1])
+        )
+        found, backends = keys[0][0] if keys else name, [key[1] for key in keys]
         if not caller.may_use(found):
             raise Forbidden(f"the key may not use the model {found}")
-        backends = [key[1] for key in known if key[0] == found]
         if "isolation_forest" in backends:
             return found, "isolation_forest"
         if len(backends) == 1:

@@ -19,7 +19,6 @@ from paddock.builtin.trained import (
     ModelFiles,
     base_name,
     is_version,
-    newest,
     not_there,
     shown,
 )
@@ -176,12 +175,12 @@ class ClassifierService(Service):
     async def _key(self, caller: Caller, name: str, *, latest: bool) -> Key:
         """The saved model that is meant. Raises BadName, Forbidden, ModelNotFound."""
         check_name(name, "model")
-        keys = await asyncio.to_thread(self._files.candidates, name, latest=latest)
-        found = newest(name, [key[0] for key in keys]) if latest else name
+        keys = await asyncio.to_thread(self._files.find, name, latest=latest)
+        found = keys[0][0] if keys else name
         if not caller.may_use(found):
             raise Forbidden(f"the key may not use the model {found}")
-        if (found,) in keys:
-            return (found,)
+        if keys:
+            return keys[0]
         names = [key[0] for key in await asyncio.to_thread(self._files.keys)]
         raise ModelNotFound(not_there("classifier", name, [one for one in names if caller.may_use(one)]))
 

@@ -6,7 +6,7 @@ For plugins. A model is one ONNX file and one JSON file in a folder of its own; 
 from paddock.builtin.trained.files import Damaged, Found, Key, ModelFiles, Saved, shown
 from paddock.builtin.trained.fits import Fits
 from paddock.builtin.trained.memory import InMemory
-from paddock.builtin.trained.names import base_name, is_version, newest, not_there
+from paddock.builtin.trained.names import base_name, is_version, not_there
 
 __all__ = [
     "Damaged",
@@ -18,7 +18,6 @@ __all__ = [
     "Saved",
     "base_name",
     "is_version",
-    "newest",
     "not_there",
     "shown",
 ]

@@ -11,13 +11,13 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from paddock.builtin.trained.names import LATEST
+from paddock.builtin.trained.names import meanings
 from paddock.contracts.base import Json
 from paddock.errors import ModelNotFound, ProviderUnavailable
 from paddock.storage import inside, replace_file
@@ -163,27 +163,32 @@ class ModelFiles:
         """The models that are there, damaged ones included, whose first name starts so."""
         return sorted(self._walk(self.root, (), start))
 
-    def candidates(self, name: str, *, latest: bool) -> list[Key]:
-        """The models that a first name may mean: those that have it, and with `latest` those whose version it may stand
-        for. Looks at no others, of which there may be thousands. Raises BadName."""
-        found = set(self._walk(self.path((name,)), (name,)))
-        if latest and name.endswith(LATEST):
-            found.update(self.keys(name.removesuffix(LATEST)))
-        return sorted(found)
+    def find(self, name: str, *, latest: bool, wanted: Callable[[Key], bool] = bool) -> list[Key]:
+        """The keys of the model that a first name means, of which `wanted` chooses; with `latest` the name may end so. None
+        when it is not there. Opens no other model, of which there may be thousands. Raises BadName."""
+        names = [child.name for child in self._children(self.root)] if latest else []
+        for meant in meanings(name, names) if latest else (name,):
+            keys = sorted(filter(wanted, self._walk(self.path((meant,)), (meant,))))
+            if keys:
+                return keys
+        return []
 
     def _walk(self, folder: Path, key: Key, start: str = "") -> Iterator[Key]:
         if len(key) == self._depth:
             if (folder / _NOTE).is_file():
                 yield key
             return
-        try:
-            children = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for child in children:
-            # What else lies there is none of ours.
-            if child.name.startswith(start) and NAME.fullmatch(child.name) and not child.is_symlink():
+        for child in self._children(folder):
+            if child.name.startswith(start):
                 yield from self._walk(folder / child.name, (*key, child.name))
+
+    @staticmethod
+    def _children(folder: Path) -> list[os.DirEntry[str]]:
+        """What may be part of a model's key; what else lies there is none of ours."""
+        try:
+            return [one for one in os.scandir(folder) if NAME.fullmatch(one.name) and not one.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def all(self) -> list[Found]:
         """Every model, the newest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from paddock.errors import BadName
@@ -46,19 +46,15 @@ def new_version(name: str, taken: Container[str], now: datetime) -> str:
     return version
 
 
-def newest(name: str, known: Iterable[str]) -> str:
-    """What ``NAME-latest`` stands for among the known names: the newest version, else NAME itself when it is known.
-
-    Any other name, and one that really ends so, stands for itself.
-    """
-    names = set(known)
-    if not name.endswith(LATEST) or name in names:
-        return name
+def meanings(name: str, known: Iterable[str]) -> Iterator[str]:
+    """What a name may stand for under ``/v1/ml``, the best first: itself, and for ``NAME-latest`` the versions of NAME that
+    are known, the newest first, and NAME."""
+    yield name
     wanted = name.removesuffix(LATEST)
-    versions = [one for one in names if is_version(one) and base_name(one) == wanted]
-    if versions:
-        return max(versions)  # the stamps sort as they were made
-    return wanted if wanted in names else name
+    if wanted and wanted != name:
+        versions = [one for one in known if one.startswith(wanted) and is_version(one) and base_name(one) == wanted]
+        yield from sorted(versions, reverse=True)  # the stamps sort as they were made
+        yield wanted
 
 
 def not_there(what: str, name: str, known: Sequence[str], shown: str | None = None) -> str:
@@ -66,10 +62,10 @@ def not_there(what: str, name: str, known: Sequence[str], shown: str | None = No
     those that are. `shown` is what was asked for, where that is more than the name."""
     text = f"no {what} {(shown or name)[:64]!r}"
     wanted = name.removesuffix(LATEST)
-    meant = newest(wanted + LATEST, known)
-    if meant in known and name.endswith(LATEST):
+    meant = next((one for one in meanings(wanted + LATEST, known) if one in known), None)
+    if meant and name.endswith(LATEST):
         return f"{text}; under /v1/ml it stands for {meant}"
-    if meant in known:
+    if meant:
         return f"{text}; its newest version is {meant}, which {wanted[:64]}{LATEST} under /v1/ml stands for"
     near = _near(wanted, known)
     if near:
