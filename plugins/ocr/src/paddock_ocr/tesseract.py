@@ -43,7 +43,8 @@ def _run(request: Read, page: Path, *arguments: str) -> str:
     """Run Tesseract on a page; what it prints. Raises Refused when it fails or takes too long."""
     before = ["--dpi", str(request.dpi)] if request.dpi else []
     command = [request.command, str(page), "stdout", *before, *arguments]
-    environment = {**os.environ, "OMP_THREAD_LIMIT": str(request.threads), "LC_ALL": "C"}
+    # More threads gain next to nothing, and wait for each other so busily that a page takes ten times as long beside other work.
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1", "LC_ALL": "C"}
     try:
         done = subprocess.run(  # noqa: S603  an argument list without any text of callers
             command,
