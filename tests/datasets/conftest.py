@@ -30,7 +30,7 @@ from paddock.contracts.providers import (
     TypeName,
     Vectors,
 )
-from paddock.errors import PaddockError, ValidationFailed
+from paddock.errors import PaddockError, ProviderUnavailable, ValidationFailed
 from paddock.services import Services
 from paddock.testing.server import Answered, RunningServer, running_server
 
@@ -146,6 +146,8 @@ class BrokenExtractor(Extractor):
 
     def extract_several(self, chunks: Sequence[Chunk], document: Document, config: Any) -> list[dict[str, Json]]:
         self._held.extracted.append(len(chunks))
+        if any("nobody" in chunk.text for chunk in chunks):
+            raise ProviderUnavailable("nobody is there")
         return super().extract_several(chunks, document, config)
 
 

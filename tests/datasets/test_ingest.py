@@ -154,6 +154,13 @@ async def test_an_extractor_that_fails_on_a_chunk_is_a_warning_and_the_others_ke
     assert held.extracted == [3, 2]
 
 
+async def test_an_extractor_that_can_not_be_reached_is_asked_once_for_several_chunks(mixed: Any) -> None:
+    await mixed.upload("a.txt", "There is nobody in this house now. " * 20)
+    found = (await details(mixed))["a.txt"]
+    assert found["status"] == "processed"
+    assert found["warnings"] == ["BrokenExtractor failed on 3 of 4 chunks: nobody is there"]
+
+
 async def test_chunks_know_where_they_come_from(mixed: Any) -> None:
     sha256 = (await mixed.upload("a.txt", "A cow eats grass."))["hash"]
     await mixed.process()

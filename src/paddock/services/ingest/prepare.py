@@ -10,13 +10,23 @@ import msgspec
 from paddock.builtin.parsers.auto import AutoParser
 from paddock.contracts.base import Json
 from paddock.contracts.providers import Chunk, ChunkOptions, Document, Source
-from paddock.errors import FieldError, PaddockError, ProviderUnavailable, ValidationFailed
+from paddock.errors import (
+    FieldError,
+    ModelNotFound,
+    PaddockError,
+    ProviderUnavailable,
+    RateLimited,
+    UpstreamError,
+    UpstreamTimeout,
+    ValidationFailed,
+)
 from paddock.plugins import Plugins
 from paddock.services.ingest.plan import ExtractorStep, ParserStep, Plan, names
 
 MAX_TEXT = 64 * 1024 * 1024  # characters of one file: its chunks and vectors are held in memory until they are stored
 MAX_CHUNKS = 200_000
 MAX_WARNINGS = 20
+_AWAY = (ModelNotFound, ProviderUnavailable, UpstreamError, UpstreamTimeout, RateLimited)  # whatever the text is
 
 
 class Prepared(msgspec.Struct, kw_only=True):
@@ -125,6 +135,8 @@ def _found(step: ExtractorStep, batch: Sequence[Chunk], document: Document) -> S
     if len(batch) > 1:
         try:
             return step.extractor.extract_several(batch, document, step.config)
+        except _AWAY as error:
+            return [error] * len(batch)
         except Exception:  # noqa: BLE001, S110  one by one it shows which of them is to blame
             pass
     return [_one(step, chunk, document) for chunk in batch]
