@@ -75,6 +75,13 @@ async def test_a_model_is_downloaded_listed_shown_and_deleted(shell: Shell) -> N
     assert (await shell.json("list"))["data"] == []
 
 
+async def test_a_download_tells_how_much_it_was_and_how_the_model_is_used(shell: Shell) -> None:
+    code, out, err = await shell.run("download", "org/gguf")
+    assert (code, out.splitlines()[0]) == (0, "org/gguf is in the cache.")
+    assert out.splitlines()[1].startswith('Next: POST /v1/chat/completions {"model": "org/gguf", ')
+    assert "1.0/1.0 kB" in err
+
+
 async def test_a_long_id_is_listed_whole(shell: Shell, tmp_path: Path) -> None:
     model = "sentence-transformers/paraphrase-multilingual-mpnet-base-v2"
     cache_model(tmp_path / "data" / "models" / "hub", model, {"config.json": b"{}"})

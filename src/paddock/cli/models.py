@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from paddock.cli import local
 from paddock.cli.client import Client, named
@@ -10,6 +12,14 @@ from paddock.cli.commands import Groups, command, group
 from paddock.cli.show import Screen
 from paddock.errors import UpstreamError
 from paddock.logs import clean
+
+USES = {  # what a model of this type answers to
+    "embedding": ("/v1/embeddings", '"input": "…"'),
+    "rerank": ("/v1/rerank", '"query": "…", "documents": ["…"]'),
+    "classification": ("/v1/classify", '"texts": ["…"]'),
+    "ner": ("/v1/ner", '"texts": ["…"]'),
+    "gguf": ("/v1/chat/completions", '"messages": [{"role": "user", "content": "…"}]'),
+}
 
 
 def add(groups: Groups, shared: argparse.ArgumentParser) -> None:
@@ -64,7 +74,7 @@ def models_download(options: argparse.Namespace, screen: Screen, client: Client)
     body = {"model_name": options.model, "provider": options.provider}
     downloaded = 0
     whole = False
-    with screen.progress() as bars:
+    with screen.progress(of_bytes=True) as bars:
         bar = bars.add_task(clean(options.model), total=None)
         for event in client.events("POST", "/v1/models/download", body):
             kind = event.get("event")
@@ -80,7 +90,21 @@ def models_download(options: argparse.Namespace, screen: Screen, client: Client)
         raise UpstreamError("the server ended the download: try again, it goes on where it was", 502)
     if screen.as_json:
         screen.data({"model_name": options.model, "downloaded": downloaded})
+        return
     screen.say(f"{options.model} is in the cache.")
+    if hint := usable(client.ask("GET", "/v1/models")["data"], options.model):
+        screen.say(f"Next: {hint}")
+
+
+def usable(listed: Sequence[Any], model: str) -> str | None:
+    """How a cached model is used, by what the catalogue says of it."""
+    for item in listed:
+        known, wanted = item["id"], model.casefold()
+        names = {known.casefold(), known.partition(":")[0].casefold(), known.rpartition("/")[2].casefold()}
+        if item.get("type") in USES and wanted in names:
+            path, rest = USES[item["type"]]
+            return f'POST {path} {{"model": "{model if "/" in model else known}", {rest}}}'
+    return None
 
 
 def models_delete(options: argparse.Namespace, screen: Screen, client: Client) -> None:

@@ -55,18 +55,28 @@ class Screen:
         Console().print(table)
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """A progress bar on standard error; nothing with --json. Descriptions must be clean already."""
+    def progress(self, *, of_bytes: bool = False) -> Iterator[Progress]:
+        """A progress bar on standard error, with sizes where it counts bytes; nothing with --json. Descriptions must be clean
+        already."""
         from rich.console import Console  # noqa: PLC0415  heavy
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415  heavy
+        from rich.progress import (  # noqa: PLC0415  heavy
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TransferSpeedColumn,
+        )
 
-        console = Console(stderr=True, quiet=self.as_json)
+        sizes = (DownloadColumn(), TransferSpeedColumn()) if of_bytes else ()
         bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
+            *sizes,
             TimeElapsedColumn(),
-            console=console,
+            console=Console(stderr=True, quiet=self.as_json),
         )
         with bars:
             yield bars

@@ -96,7 +96,8 @@ class ModelCache:
         message = "Sufficient disk space available"
         if not fits:
             message = (
-                f"Not enough disk space: {long_size(cache.free_bytes)} are free; delete a model that is not needed"
+                f"Not enough disk space: {long_size(cache.free_bytes)} are free, of which {long_size(RESERVE)} stay so; delete a "
+                "model that is not needed"
             )
         elif required is None:
             message = unknown

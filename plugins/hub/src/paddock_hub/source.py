@@ -180,7 +180,8 @@ class HubSource(ModelSource):
         needed = await self._missing(chosen)
         if needed + RESERVE > free:
             raise BadRequest(
-                f"{chosen.repo} needs {long_size(needed)} and {long_size(free)} are free: delete a model that is not needed"
+                f"{chosen.repo} needs {long_size(needed)}, and of {long_size(free)} that are free {long_size(RESERVE)} stay so: "
+                "delete a model that is not needed"
             )
 
     async def _missing(self, chosen: Selection) -> int:
