@@ -52,8 +52,8 @@ def meanings(name: str, known: Iterable[str]) -> Iterator[str]:
     yield name
     wanted = name.removesuffix(LATEST)
     if wanted and wanted != name:
-        versions = [one for one in known if one.startswith(wanted) and is_version(one) and base_name(one) == wanted]
-        yield from sorted(versions, reverse=True)  # the stamps sort as they were made
+        versions = (one for one in sorted(known, reverse=True) if one.startswith(wanted))  # as the stamps were made
+        yield from (one for one in versions if is_version(one) and base_name(one) == wanted)
         yield wanted
 
 
