@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from paddock_anomaly import AnomalyService, AnomalySettings, plugin
+from paddock_anomaly.service import SCORING
 
 from paddock.contracts.anomaly import (
     AnomalyFilePath,
@@ -318,6 +319,28 @@ async def test_a_long_fit_that_the_end_cut_short_is_done_at_the_next_start(tmp_p
         await after._fits.settled()
     assert await records.all("fit") == {}
     assert [item.name for item in (await after.anomaly_models(context())).data] == ["m"]
+
+
+async def test_scoring_ends_when_its_client_leaves_and_when_the_server_stops(tmp_path: Path) -> None:
+    host = MemoryHost()
+    detectors = service(tmp_path, host, max_rows=1_000_000)
+    lof: Backend = "local_outlier_factor"
+    await detectors.anomaly_fit(AnomalyFit(model="m", backend=lof, data=[[at % 97.0] for at in range(5000)]))
+    slow = AnomalyScore(model="m", backend=lof, data=[[1.0]] * 1_000_000)  # some minutes
+    works = [asyncio.ensure_future(detectors.anomaly_score(context(), slow)) for _ in range(2 * SCORING)]
+    await asyncio.wait(works, timeout=0.5)
+    for work in works[SCORING:]:
+        work.cancel()
+    quick = asyncio.ensure_future(detectors.anomaly_score(context(), AnomalyScore(model="m", backend=lof, data=[[1]])))
+    for work in works[:SCORING]:
+        work.cancel()
+    async with asyncio.timeout(60):
+        assert (await quick).total_count == 1
+    last = asyncio.ensure_future(detectors.anomaly_score(context(), slow))
+    await asyncio.wait([last], timeout=0.5)
+    host.stopping.set()
+    with pytest.raises(ProviderUnavailable, match="stopping"):
+        await last
 
 
 async def test_detect_explains_only_what_it_returns(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -105,14 +105,15 @@ class Detector:
         encoders.checked(matrix, self.facts.columns)
         return matrix
 
-    def raw(self, matrix: Floats) -> Floats:
-        """The raw score of each encoded row; higher is stranger."""
-        return raw_scores(
-            self._session, self.facts.backend, self.facts.offset, scaled(matrix, self._means, self._scales)
-        )
+    def raw(self, matrix: Floats, stopped: Callable[[], bool] = bool) -> Floats:
+        """The raw score of each encoded row; higher is stranger. Raises ProviderUnavailable when stopped."""
+        columns = scaled(matrix, self._means, self._scales)
+        return raw_scores(self._session, self.facts.backend, self.facts.offset, columns, stopped)
 
-    def explain(self, rows: Sequence[Row], matrix: Floats, raw: Floats) -> list[list[Contribution]]:
-        """For each row what each feature contributes. Raises TooLarge."""
+    def explain(
+        self, rows: Sequence[Row], matrix: Floats, raw: Floats, stopped: Callable[[], bool] = bool
+    ) -> list[list[Contribution]]:
+        """For each row what each feature contributes. Raises TooLarge, and ProviderUnavailable when stopped."""
         names = [feature.name for feature in self.facts.features] if self.facts.features else self.facts.columns
         if len(rows) * len(names) > self._settings.max_explained:
             raise TooLarge(
@@ -120,12 +121,12 @@ class Detector:
                 "the setting anomaly.max_explained: send fewer rows at once"
             )
         usual = self._usual(len(rows))
-        level = self.raw(usual)
+        level = self.raw(usual, stopped)
         found: list[list[Contribution]] = [[] for _ in rows]
         for name, columns in zip(names, self._groups(), strict=True):
             without, alone = matrix.copy(), usual.copy()
             without[:, columns], alone[:, columns] = usual[:, columns], matrix[:, columns]
-            shares = ((raw - self.raw(without)) + (self.raw(alone) - level)) / 2
+            shares = ((raw - self.raw(without, stopped)) + (self.raw(alone, stopped) - level)) / 2
             for at, share in enumerate(shares.tolist()):
                 value = self._value(rows[at], name, columns)
                 found[at].append(Contribution(feature=name, value=value, contribution=share))

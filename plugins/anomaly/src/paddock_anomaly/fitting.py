@@ -52,7 +52,7 @@ def fit(rows: Sequence[Row], wanted: Wanted, settings: AnomalySettings) -> tuple
     raw, spread = learnt.raw, learnt.raw
     if raw is None:
         run = session(learnt.graph, settings.threads)
-        raw = spread = raw_scores(run, wanted.backend, learnt.offset, columns)
+        raw = spread = raw_scores(run, wanted.backend, learnt.offset, columns, wanted.options.stopped)
         if len(seen) > len(columns):  # few scores tell little about where outliers begin
             spread = raw_scores(run, wanted.backend, learnt.offset, seen)
     calibration = Calibration.of(spread)

@@ -76,13 +76,16 @@ def fitted(model: str, facts: Facts, path: Path, elapsed_ms: float) -> AnomalyFi
     )
 
 
-def scored(model: str, detector: Detector, data: AnomalyScore, *, anomalies: bool) -> Scored:
-    """Score the rows; with `anomalies` only those are explained. Blocks. Raises BadRequest, TooLarge."""
+def scored(
+    model: str, detector: Detector, data: AnomalyScore, *, anomalies: bool, stopped: Callable[[], bool]
+) -> Scored:
+    """Score the rows; with `anomalies` only those are explained. Blocks. Raises BadRequest, TooLarge, and
+    ProviderUnavailable when stopped."""
     facts = detector.facts
     how = data.normalization or facts.normalization
     threshold = facts.thresholds[how] if data.threshold is None else data.threshold
     matrix = detector.matrix(data.data)
-    raw = detector.raw(matrix)
+    raw = detector.raw(matrix, stopped)
     pairs = zip(facts.calibration.normalized(raw, how).tolist(), raw.tolist(), strict=True)
     rows = [
         ScoredRow(index=at, score=score, is_anomaly=score > threshold, raw_score=own)
@@ -90,9 +93,8 @@ def scored(model: str, detector: Detector, data: AnomalyScore, *, anomalies: boo
     ]
     if data.explain:
         chosen = [row.index for row in rows if row.is_anomaly or not anomalies]
-        for at, parts in zip(
-            chosen, detector.explain([data.data[at] for at in chosen], matrix[chosen], raw[chosen]), strict=True
-        ):
+        explained = detector.explain([data.data[at] for at in chosen], matrix[chosen], raw[chosen], stopped)
+        for at, parts in zip(chosen, explained, strict=True):
             rows[at].contributions = parts
     count = sum(row.is_anomaly for row in rows)
     rate = count / len(rows) if rows else 0.0

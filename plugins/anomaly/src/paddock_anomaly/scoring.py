@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from paddock.contracts.anomaly import Backend
+from paddock.errors import ProviderUnavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +36,20 @@ def session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def raw_scores(run: onnxruntime.InferenceSession, backend: Backend, offset: float, scaled: Matrix) -> Floats:
-    """Raw scores, higher is stranger."""
+def raw_scores(
+    run: onnxruntime.InferenceSession,
+    backend: Backend,
+    offset: float,
+    scaled: Matrix,
+    stopped: Callable[[], bool] = bool,
+) -> Floats:
+    """Raw scores, higher is stranger. Blocks; `stopped` is asked between batches of rows. Raises ProviderUnavailable then."""
     import numpy as np  # noqa: PLC0415  heavy: on first use
 
     parts: list[Any] = []  # numpy's stubs are too narrow for a mixture
     for at in range(0, len(scaled), BATCH):
+        if stopped():
+            raise ProviderUnavailable("the server is stopping: ask again when it is back")
         rows = scaled[at : at + BATCH]
         output = np.asarray(run.run(None, {"x": rows})[-1], dtype=np.float64)
         if backend == "autoencoder":

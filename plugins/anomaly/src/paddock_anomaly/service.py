@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -37,6 +40,10 @@ from paddock_anomaly.fitting import check_rows, fit
 from paddock_anomaly.replies import about, detected, filename, fitted, item, missing, named, scored, wanted
 from paddock_anomaly.settings import AnomalySettings
 
+SCORING = (
+    4  # requests that are scored at once: neighbours of many rows take long, and the server's own threads stay free
+)
+
 
 class AnomalyService(Service):
     """Implements `paddock.contracts.anomaly` over one folder of models."""
@@ -47,12 +54,14 @@ class AnomalyService(Service):
         self._files = ModelFiles(folder, depth=2)  # NAME/BACKEND
         self._memory = InMemory(self._read, settings.keep_loaded)
         self._fits = Fits(host, AnomalyFit, self._fit, about)
+        self._threads = ThreadPoolExecutor(SCORING, thread_name_prefix="anomaly")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Do the fits that an earlier run left."""
         async with self._fits.running():
             yield
+        self._threads.shutdown(wait=False)
 
     # -- learning
 
@@ -134,7 +143,20 @@ class AnomalyService(Service):
     async def _scores(self, ctx: Context, data: AnomalyScore, *, latest: bool, anomalies: bool = False) -> Scored:
         key = await self._key(ctx.caller, data.model, data.backend, latest=latest)
         detector = await self._memory.get(key)
-        return await asyncio.to_thread(scored, key[0], detector, data, anomalies=anomalies)
+        left = threading.Event()
+        work = partial(
+            scored,
+            key[0],
+            detector,
+            data,
+            anomalies=anomalies,
+            stopped=lambda: left.is_set() or self._host.stopping.is_set(),
+        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
     @hookimpl
     async def anomaly_score(self, ctx: Context, data: AnomalyScore) -> Scored:
