@@ -88,7 +88,7 @@ def openai_error(error: PaddockError) -> dict[str, Any]:
         kind = error.upstream_type or _OPENAI_TYPES.get(error.http_status, "upstream_error")
         return {"message": error.message, "type": kind, "param": error.upstream_param, "code": error.upstream_code}
     param = error.errors[0].field if isinstance(error, ValidationFailed) and error.errors else None
-    kind = _OPENAI_TYPES.get(error.http_status, "server_error")
+    kind = _OPENAI_TYPES.get(error.http_status, "server_error" if error.http_status >= 500 else "invalid_request_error")
     return {"message": error.message, "type": kind, "param": param, "code": error.code}
 
 

@@ -183,6 +183,7 @@ async def test_a_list_goes_on_behind_a_file_that_is_gone(desk: Any) -> None:
 async def test_errors_have_both_shapes_also_before_an_endpoint_is_known(desk: Any) -> None:
     reply = await desk.ask("PUT", "/v1/files/file_x")
     assert (reply.status, set(reply.json())) == (405, {"detail", "error"})
+    assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
 async def test_the_official_client_works(desk: Any) -> None:

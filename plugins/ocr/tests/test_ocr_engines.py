@@ -123,6 +123,21 @@ async def test_columns_are_read_one_after_the_other_and_a_heading_first(paddle: 
     assert text.index("Notes") < text.index("museum opens") < text.index("go free") < text.index("Herons stand")
 
 
+@pytest.mark.parametrize("slant", [-15, -8, 8, 15])
+async def test_lines_of_a_page_that_lies_aslant_stay_in_order(
+    paddle: PaddleEngine, pages_of: Pages, slant: int
+) -> None:
+    page = drawn().rotate(slant, expand=True, fillcolor=255, resample=PIL.Image.Resampling.BICUBIC)
+    (found,) = await paddle.read(await pages_of(encoded(page)), ["en"])
+    assert (" ".join(found.text.split()), found.turned) == (" ".join(LETTER), 0)
+
+
+async def test_faint_ink_is_seen(paddle: PaddleEngine, pages_of: Pages) -> None:
+    assert await text_of(
+        paddle, await pages_of(encoded(drawn().point(lambda value: 210 + value * 20 // 255)))
+    ) == " ".join(LETTER)
+
+
 async def test_columns_of_chinese_are_no_turned_page_and_go_from_the_right(
     paddle: PaddleEngine, pages_of: Pages
 ) -> None:

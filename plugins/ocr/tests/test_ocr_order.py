@@ -1,6 +1,9 @@
 """Reading order, without any engine."""
 
-from paddock_ocr.boxes import unturned
+import math
+
+import pytest
+from paddock_ocr.boxes import Quad, level, unturned
 from paddock_ocr.order import from_right, joined, rows
 
 from paddock.contracts.providers import Line
@@ -58,6 +61,20 @@ def test_tall_columns_are_read_from_the_right_after_a_title_and_before_what_stan
 def test_nothing_and_very_much_are_no_fault() -> None:
     assert rows([]) == []
     assert len(rows([line("x", 40 * (n % 30), 25 * (n // 30), 30) for n in range(3000)])) == 100
+
+
+def test_lines_of_a_slanted_page_are_level_after_it_was_straightened() -> None:
+    def quad(left: float, top: float, width: float, height: float = 20, slant: float = 0.2) -> Quad:
+        sine, cosine = math.sin(slant), math.cos(slant)
+        corners = ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
+        found = [(x * cosine - y * sine, x * sine + y * cosine) for x, y in corners]
+        return found[0], found[1], found[2], found[3]
+
+    stray = quad(0, 200, 30, slant=1.5)
+    straight = level([quad(0, 0, 300), quad(0, 30, 200), stray])
+    assert straight[0] == pytest.approx((0, 0, 300, 20))
+    assert straight[1] == pytest.approx((0, 30, 200, 50))
+    assert level([]) == []
 
 
 def test_a_box_of_a_turned_page_returns_to_its_place() -> None:

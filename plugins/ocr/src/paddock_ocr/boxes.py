@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -9,6 +10,8 @@ from paddock.contracts.providers import Line, Word
 
 Turn = Literal[0, 90, 180, 270]
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Quad = tuple[Point, Point, Point, Point]  # the corners of a line, from its upper left one clockwise
 
 
 def confidence(lines: Sequence[Line]) -> float:
@@ -30,6 +33,30 @@ def shifted_line(line: Line, left: float, top: float) -> Line:
 def _moved(line: Line, move: Callable[[Box], Box]) -> Line:
     words = [Word(text=one.text, confidence=one.confidence, box=move(one.box)) for one in line.words]
     return Line(text=line.text, confidence=line.confidence, box=move(line.box), words=words)
+
+
+def level(quads: Sequence[Quad]) -> list[Box]:
+    """The boxes that lines of a page that lies aslant would have on a straight one, by the slant of most of their length."""
+    slant = _slant(quads)
+    return [_levelled(quad, slant) for quad in quads]
+
+
+def _slant(quads: Sequence[Quad]) -> float:
+    """The median angle of the lines against the level, by their lengths, in radians clockwise."""
+    angles = sorted((math.atan2(y2 - y1, x2 - x1), math.hypot(x2 - x1, y2 - y1)) for (x1, y1), (x2, y2), _, _ in quads)
+    half = sum(length for _, length in angles) / 2
+    for angle, length in angles:
+        half -= length
+        if half <= 0:
+            return angle
+    return 0.0
+
+
+def _levelled(quad: Quad, slant: float) -> Box:
+    sine, cosine = math.sin(-slant), math.cos(-slant)
+    points = [(x * cosine - y * sine, x * sine + y * cosine) for x, y in quad]
+    lefts, tops = zip(*points, strict=True)
+    return min(lefts), min(tops), max(lefts), max(tops)
 
 
 def unturned(box: Box, turn: Turn, width: int, height: int) -> Box:

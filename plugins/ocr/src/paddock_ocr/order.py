@@ -22,15 +22,20 @@ def rows(lines: Sequence[Line]) -> list[Row]:
     return list(_ordered(list(lines), DEPTH))
 
 
+def arranged(lines: Sequence[Line], boxes: Sequence[Box]) -> list[Row]:
+    """The rows of `lines` as they would be if these stood in `boxes`."""
+    moved = [msgspec.structs.replace(line, box=box) for line, box in zip(lines, boxes, strict=True)]
+    own = {id(one): line for one, line in zip(moved, lines, strict=True)}
+    return [[own[id(one)] for one in row] for row in rows(moved)]
+
+
 def from_right(lines: Sequence[Line]) -> list[Row]:
     """Rows of a page whose tall lines are columns, read from top to bottom, the first at the right. Wide lines above the middle
     of the columns, such as a title, come first, the others last."""
     tall = [line for line in lines if _height(line) > line.box[2] - line.box[0]]
     if not tall:
         return rows(lines)
-    turned = [msgspec.structs.replace(line, box=_on_its_side(line.box)) for line in tall]
-    upright = {id(one): line for one, line in zip(turned, tall, strict=True)}
-    columns = [[upright[id(one)] for one in row] for row in rows(turned)]
+    columns = arranged(tall, [_on_its_side(line.box) for line in tall])
     middle = median(line.box[1] + line.box[3] for line in tall)
     wide = [line for line in lines if line not in tall]
     above = [line for line in wide if line.box[1] + line.box[3] < middle]

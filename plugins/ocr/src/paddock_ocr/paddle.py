@@ -17,13 +17,13 @@ import rapidocr
 from rapidocr.ch_ppocr_rec.typings import TextRecOutput
 
 from paddock.contracts.providers import Line, PageText, Word
-from paddock_ocr.boxes import Box, Turn, confidence, shifted_line, unturned_line
-from paddock_ocr.order import Row, from_right, joined, rows
+from paddock_ocr.boxes import Box, Quad, Turn, confidence, level, shifted_line, unturned_line
+from paddock_ocr.order import Row, arranged, from_right, joined
 from paddock_ocr.vertical import are_columns
 from paddock_ocr.wire import Read
 
 SURE = 0.5  # of a line: what is less is noise
-FAINT = 32  # levels between paper and what may be ink
+FAINT = 12  # levels between paper and what may be ink
 MARGIN = 32  # pixels
 MIN_SIDE = 64
 MAX_SIDE = 2000  # pixels that the detector sees
@@ -96,14 +96,15 @@ def _read(pixels: Any, threads: int) -> PageText:
     ocr = engine(threads)
     found = _detect(ocr, pixels)
     if found and _sideways(found) and _in_columns(ocr, found):
-        return _page_text(from_right(_recognised(ocr, found, found.as_columns(), threads)))
+        return _page_text(from_right(_recognised(ocr, found, found.as_columns(), threads)[0]))
     turn = _turn(found) if found else 0
     if turn:
         found = _detect(ocr, _turned(pixels, turn))
     if not found:
         return PageText(text="", confidence=0.0, lines=[])
     height, width = pixels.shape[:2]
-    page = _page_text(rows(_recognised(ocr, found, found.upright, threads)))
+    given, quads = _recognised(ocr, found, found.upright, threads)
+    page = _page_text(arranged(given, level(quads)))
     lines = [unturned_line(line, turn, width, height) for line in page.lines]
     return msgspec.structs.replace(page, lines=lines, turned=turn)
 
@@ -200,21 +201,21 @@ def _turned(pixels: Any, turn: Turn) -> Any:
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90))
 
 
-def _recognised(ocr: Any, found: _Detected, crops: Sequence[Any], threads: int) -> list[Line]:
+def _recognised(ocr: Any, found: _Detected, crops: Sequence[Any], threads: int) -> tuple[list[Line], list[Quad]]:
+    """The lines that were read, and their corners."""
     read = _read_lines(ocr, crops, threads)
     result = ocr.build_final_output(
         found.pixels, found.detected, found.directions, read, list(found.crops), found.record
     )
-    lines = []
+    lines: list[Line] = []
+    quads: list[Quad] = []
     words = result.word_results if len(result.word_results) == len(result) else [()] * len(result)
-    for box, text, score, parts in zip(result.boxes, result.txts or (), result.scores or (), words, strict=False):
+    for corners, text, score, parts in zip(result.boxes, result.txts or (), result.scores or (), words, strict=False):
         if text.strip():
-            lines.append(
-                Line(
-                    text=text.strip(), confidence=_share(score), box=_around(box), words=[_word(*one) for one in parts]
-                )
-            )
-    return lines
+            own = [_word(*one) for one in parts]
+            lines.append(Line(text=text.strip(), confidence=_share(score), box=_around(corners), words=own))
+            quads.append(tuple((float(x), float(y)) for x, y in corners))  # type: ignore[arg-type]  # four of them
+    return lines, quads
 
 
 def _read_lines(ocr: Any, crops: Sequence[Any], threads: int) -> Any:
