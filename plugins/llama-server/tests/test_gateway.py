@@ -61,6 +61,23 @@ async def test_a_repository_alone_means_the_quantization_that_it_would_choose(
     assert [name for name in listed if name.startswith("org-m-")] == [instance_name("org/m:Q4_K_M")]
 
 
+async def test_a_cached_model_is_not_deleted_while_an_instance_runs_it(server: RunningServer, tmp_path: Path) -> None:
+    snapshot = tmp_path / "data" / "models" / "hub" / "models--org--m" / "snapshots" / "1"
+    for quant in ("Q4_0", "Q8_0"):
+        write_model(snapshot / f"m-{quant}.gguf", tokens=3)
+    made = {"model": str(snapshot / "m-Q8_0.gguf"), "on_demand_start": True}
+    assert (await server.ask("POST", "/api/v1/instances/eight", made)).status == 201
+    for model in ("org/m", "org/m:Q8_0"):
+        refused = await server.ask("DELETE", f"/v1/models/{model}")
+        assert (refused.status, refused.json()["detail"]) == (
+            409,
+            f"{model} is what eight runs: stop that instance first",
+        )
+    assert (await server.ask("DELETE", "/v1/models/org/m:Q4_0")).status == 200
+    assert (await server.ask("DELETE", "/api/v1/instances/eight")).status == 204
+    assert (await server.ask("DELETE", "/v1/models/org/m")).status == 200
+
+
 async def test_the_list_shows_instances_as_llamactl_does(server: RunningServer) -> None:
     items = {item["id"]: item for item in (await server.ask("GET", "/v1/models")).json()["data"]}
     assert items["quick"]["owned_by"] == "llamactl"

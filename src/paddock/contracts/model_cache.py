@@ -107,4 +107,5 @@ def model_quantizations(ctx: Context, params: CachedModelPath) -> Awaitable[Quan
     "DELETE", "/v1/models/{model_id:path}", access="manage", raises=(BadName, BadRequest, ModelNotFound, Conflict)
 )
 def model_delete(ctx: Context, params: CachedModelPath) -> Awaitable[ModelDeleted]:
-    """Delete a cached model with all its revisions, an imported one too; of ``ORG/NAME:QUANTIZATION`` that file alone."""
+    """Delete a cached model with all its revisions, an imported one too; of ``ORG/NAME:QUANTIZATION`` that file alone. What is
+    being fetched, or what an instance runs, is a 409."""

@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from paddock.builtin.hub_cache import RESERVE, long_size
+from paddock.builtin.hub_cache import RESERVE, HubCache, long_size
 from paddock.contracts.base import Context, Json, Reply, hookimpl
 from paddock.contracts.model_cache import (
     CachedModelPath,
@@ -22,7 +22,15 @@ from paddock.contracts.model_cache import (
     QuantizationOption,
 )
 from paddock.contracts.providers import ModelSource, Progress
-from paddock.errors import BadRequest, PaddockError, ProviderUnavailable, RateLimited, UpstreamError, UpstreamTimeout
+from paddock.errors import (
+    BadRequest,
+    Conflict,
+    PaddockError,
+    ProviderUnavailable,
+    RateLimited,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.services.system import disk
@@ -130,7 +138,13 @@ class ModelCache:
 
     @hookimpl
     async def model_delete(self, ctx: Context, params: CachedModelPath) -> ModelDeleted:
-        freed = await self._source(params.provider).delete(params.model_id)
+        source = self._source(params.provider)
+        if params.provider == "universal":
+            doomed = await asyncio.to_thread(self._doomed, params.model_id)
+            names = [name for server in self._core.plugins.model_servers.all() for name in server.running_from(doomed)]
+            if names:
+                raise Conflict(f"{params.model_id} is what {', '.join(names)} runs: stop that instance first")
+        freed = await source.delete(params.model_id)
         if params.provider == "universal":
             for server in self._core.plugins.model_servers.all():
                 await server.unload(params.model_id)
@@ -141,6 +155,12 @@ class ModelCache:
             size_freed=freed.size,
             path=freed.path,
         )
+
+    def _doomed(self, model: str) -> Path:
+        """The folder or file that goes with a model."""
+        cache = HubCache(self._core.settings.hub_cache)
+        name = cache.resolve(model)
+        return (cache.gguf(model) if name.quantization else None) or cache.folder(name.repo)
 
     def _source(self, provider: str) -> ModelSource:
         if provider not in SOURCES:

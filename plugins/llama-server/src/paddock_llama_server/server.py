@@ -23,6 +23,7 @@ from paddock_llama_server.drain import finished, opened
 from paddock_llama_server.figures import samples
 from paddock_llama_server.files import ModelFile, preferred
 from paddock_llama_server.manager import Manager
+from paddock_llama_server.options import file_values
 from paddock_llama_server.spec import Address, Instance, Spec
 
 OWNER = "llamactl"  # what llamactl's clients look for in owned_by
@@ -32,6 +33,7 @@ LOADING = {
     "cache_type_v": "cache_type_v",
 }  # fmt: skip
 """How LlamaFarm calls the options of loading a model, in a request and in a project's extra_body."""
+RESTING = frozenset({"stopped", "failed"})
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_LENGTH = 64
 
@@ -173,6 +175,15 @@ class LlamaServer(ModelServer):
     def metrics(self) -> Iterable[Sample]:
         """State, requests, queue, restarts and memory of the instances."""
         return samples(self.manager.all())
+
+    def running_from(self, path: Path) -> list[str]:
+        """The instances that are not at rest and name the file, or one in the folder, in any option."""
+        return [
+            one.name
+            for one in self.manager.all()
+            if one.status not in RESTING
+            and any(Path(value).is_relative_to(path) for _, value in file_values(one.spec.options, one.spec.extra_args))
+        ]
 
     def instance_counts(self) -> InstanceCounts:
         """Those that are neither running nor stopped count in the total only."""
