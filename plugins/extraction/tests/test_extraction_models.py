@@ -55,7 +55,7 @@ async def test_a_model_that_is_not_there_is_named_with_its_command(desk: Any) ->
     ("gone", "reason"),
     [
         ("tokenizer.json", "tokenizer.json"),
-        ("encoder_model.onnx", "encoder_model.onnx"),
+        ("encoder_model.onnx", "encoder_model.onnx: export it with optimum-cli .* --task image-to-text-with-past"),
         ("decoder_*.onnx", "decoder_model_merged.onnx"),
         ("preprocessor_config.json", "preprocessor_config.json"),
         ("config.json", "config.json"),

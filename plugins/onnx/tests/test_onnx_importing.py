@@ -73,6 +73,23 @@ def test_int8_keeps_the_direction_of_the_vectors(tmp_path: Path, family: str) ->
     assert json.loads((small.folder / MARKER).read_text())["quantize"] == "int8"
 
 
+def test_half_precision_is_run_but_not_quantised(tmp_path: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    built = put(tmp_path / "hub", "org/full", "bert").folder
+    folder = tiny(tmp_path / "exported", "bert")
+    (folder / "model.safetensors").unlink()
+    model = onnx.load(built / "onnx" / "model.onnx")
+    onnx.save(convert_float_to_float16(model, disable_shape_infer=True), folder / "model.onnx")
+    half = imported(tmp_path / "hub", folder, "org/half").folder
+    ids, mask = batch()
+    found, full = ((session(one).run(ids, mask) * mask[..., None]) for one in (half, built))
+    assert np.abs(found - full).max() < 0.05
+    with pytest.raises(ValidationFailed, match=r"half precision.*export the model in full precision"):
+        imported(tmp_path / "hub", folder, "org/small", "int8")
+
+
 def test_an_imported_model_is_one_of_the_cache_and_found_by_its_short_name(tmp_path: Path) -> None:
     put(tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", files=SENTENCE)
     cache = HubCache(tmp_path / "hub")

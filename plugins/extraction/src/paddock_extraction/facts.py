@@ -19,6 +19,9 @@ _HEADS: dict[str, DocumentTask] = {
     "ForQuestionAnswering": "vqa",
     "ForSequenceClassification": "classification",
 }
+_EXPORT = "export it with optimum-cli export onnx --model MODEL --task {} FOLDER"
+_EXPORT_DONUT = _EXPORT.format("image-to-text-with-past")
+_EXPORT_LAYOUT = _EXPORT.format("token-classification (question-answering, text-classification)")
 QUESTION, ASKED, ANSWER = "<s_question>", "</s_question>", "<s_answer>"
 CLASS = "<s_class>"
 DONUT_ENCODER = "donut-swin"  # models with another one (TrOCR …) want other pixels
@@ -153,16 +156,15 @@ def missing(folder: Path) -> str | None:
         return f"it is neither a Donut (vision-encoder-decoder with a {DONUT_ENCODER}) nor a LayoutLMv3 model"
     if not (folder / "tokenizer.json").is_file():
         return "it has no tokenizer.json: save its fast tokenizer"
-    export = "export it with optimum-cli export onnx"
     found = graphs(folder)
     if family == "layoutlmv3":
         if not tasks_of(folder):
             return f"its config.json names no head (LayoutLMv3{', LayoutLMv3'.join(_HEADS)}): export a fine-tuned model"
-        return None if found else f"it has no model.onnx: {export}"
+        return None if found else f"it has no model.onnx: {_EXPORT_LAYOUT}"
     if not (folder / "preprocessor_config.json").is_file():
         return "it has no preprocessor_config.json"
     if "encoder" not in found:
-        return f"it has no encoder_model.onnx: {export}"
+        return f"it has no encoder_model.onnx: {_EXPORT_DONUT}"
     if "first" not in found:
-        return f"it has no decoder_model_merged.onnx and no decoder_model.onnx: {export}"
+        return f"it has no decoder_model_merged.onnx and no decoder_model.onnx: {_EXPORT_DONUT}"
     return None

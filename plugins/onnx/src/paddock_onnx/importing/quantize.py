@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from paddock.errors import ValidationFailed
 from paddock_onnx.importing.encoders import DISTANCES
 
 OPERATORS = ["MatMul", "Attention", "Gather"]
@@ -19,11 +20,15 @@ BIAS = 5  # the input of Attention that its quantised form lacks
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write the int8 version of a graph."""
+    """Write the int8 version of a graph. Raises ValidationFailed for one in half precision."""
     import onnx  # noqa: PLC0415  heavy: on first use
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415  heavy: on first use
 
-    nodes = onnx.load(str(source), load_external_data=False).graph.node
+    graph = onnx.load(str(source), load_external_data=False).graph
+    if any(one.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16) for one in graph.initializer):
+        raise ValidationFailed(
+            "the ONNX file is in half precision, which is not quantised: export the model in full precision, or take it as it is"
+        )
     with _quiet():
         quantize_dynamic(
             source,
@@ -31,7 +36,7 @@ def quantize(source: Path, target: Path) -> None:
             op_types_to_quantize=OPERATORS,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in nodes if _stays(node)],
+            nodes_to_exclude=[node.name for node in graph.node if _stays(node)],
             extra_options={"DefaultTensorType": 1, "MatMulConstBOnly": True},
         )
 
