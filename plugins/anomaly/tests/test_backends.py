@@ -83,6 +83,12 @@ def test_raw_scores_are_those_of_scikit_learn(backend: Backend, count: int) -> N
     assert np.abs(raw - reference(backend, train, test)).max() < 1e-5
 
 
+def test_rows_that_the_training_has_many_times_are_no_outliers_of_themselves() -> None:
+    data = np.random.default_rng(0).integers(0, 3, size=(3000, 3)).astype(float)
+    detector = fitted(data.tolist(), backend="local_outlier_factor")
+    assert detector.raw(detector.matrix(data[:300].tolist())) == pytest.approx(np.ones(300))
+
+
 def test_a_forest_decides_alike_on_the_thresholds_themselves() -> None:
     from sklearn.ensemble import IsolationForest
 
