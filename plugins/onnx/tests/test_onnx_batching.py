@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from onnx_kit import put
 from paddock_onnx.batching import ROWS, Batcher, Tokens
-from paddock_onnx.cache import CachedGraph
+from paddock_onnx.cache import CachedGraph, find_graph
 from paddock_onnx.model import MIB, Model
 from paddock_onnx.residency import Residency
 from paddock_onnx.settings import OnnxSettings
@@ -236,6 +236,37 @@ async def test_a_model_waits_for_room_until_another_is_given_back(tmp_path: Path
             assert not done
         assert await asyncio.wait_for(waiting, PATIENCE) == "org/b"
         assert [one.id for one in made.loaded()] == ["org/b"]
+
+
+async def test_a_model_that_is_always_in_use_makes_room_for_one_that_waits_and_gets_it_back(tmp_path: Path) -> None:
+    for name in "ab":
+        put(tmp_path / "hub", f"org/{name}")
+    async with residency(tmp_path / "hub", Loads()) as made:
+        made._room = int(await _size(made, "org/a") * 1.5)
+        ended = asyncio.Event()
+        inside: list[int] = []
+        uses = [0, 0]
+
+        async def always(mine: int) -> None:
+            """Hold it until the other holds it too, or can't."""
+            while not ended.is_set():
+                async with made.using("org/a"):
+                    uses[mine] += 1
+                    inside.append(mine)
+                    while inside == [mine] and not ended.is_set() and not made._entries[found].leaving:  # noqa: ASYNC110  lets the other run
+                        await asyncio.sleep(0)
+                    inside.remove(mine)
+
+        found = find_graph(made.cache, "org/a")
+        busy = [asyncio.ensure_future(always(mine)) for mine in (0, 1)]
+        for _ in range(2):
+            assert await asyncio.wait_for(use(made, "org/b"), PATIENCE) == "org/b"
+            before = sum(uses)
+            async with asyncio.timeout(PATIENCE):
+                while sum(uses) < before + 10:  # noqa: ASYNC110  lets the others run
+                    await asyncio.sleep(0)
+        ended.set()
+        await asyncio.gather(*busy)
 
 
 async def test_an_idle_model_is_unloaded_and_a_used_one_is_not(tmp_path: Path) -> None:

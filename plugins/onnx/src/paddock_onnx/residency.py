@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.errors import BadRequest, ModelNotFound, ProviderUnavailable, ValidationFailed
@@ -18,16 +18,19 @@ from paddock_onnx.trial import Builds, Trials, seen
 
 Fetch = Callable[[str], Awaitable[None]]  # has a model in the cache, or raises ModelNotFound
 PATIENCE = 120.0  # seconds that a model waits for room
+TURN = 1.0  # seconds of them in which the others take further requests
 
 
 class _Entry:
-    """One model. `model` is set while it is loaded; `size` is reserved from before the loading on."""
+    """One model. `model` is set while it is loaded; `size` is reserved from before the loading on. One that is `leaving` takes
+    no more requests, so that another one gets its room."""
 
     def __init__(self, found: CachedGraph) -> None:
         self.found = found
         self.users = 0
         self.last_used = time.monotonic()
         self.size = 0
+        self.leaving = False
         self.model: Model | None = None
         self.loading: asyncio.Task[Model] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -98,6 +101,10 @@ class Residency:
         while True:
             found = await self._find(model)
             entry = self._entries.get(found)
+            while entry is not None and entry.leaving:
+                async with self._changed:
+                    await self._changed.wait()
+                entry = self._entries.get(found)
             if entry is None:
                 entry = self._entries[found] = _Entry(found)
                 entry.loading = asyncio.ensure_future(self._load(entry))
@@ -137,17 +144,22 @@ class Residency:
         return model
 
     async def _make_room(self, entry: _Entry, size: int) -> None:
+        turn = asyncio.get_running_loop().time() + TURN
         try:
             async with asyncio.timeout(PATIENCE), self._changed:
                 while sum(one.size for one in self._entries.values()) + size > self._room:
                     if not self._evict_one():
-                        await self._changed.wait()
+                        await self._wait_for_room(turn)
                 entry.size = size
         except TimeoutError as error:
             raise ProviderUnavailable(
                 f"no room for the model {entry.found.id} beside those in use: the setting onnx.memory_mb allows "
                 f"{self._settings.memory_mb} MiB"
             ) from error
+        finally:
+            for one in self._entries.values():
+                one.leaving = False
+            self._wake()
 
     def _evict_one(self) -> bool:
         """Unload the least recently used model that nobody uses."""
@@ -155,6 +167,17 @@ class Residency:
         if idle:
             self._forget(min(idle, key=lambda one: one.last_used))
         return bool(idle)
+
+    async def _wait_for_room(self, turn: float) -> None:
+        """Until something changed. From the time `turn` on, models that are always in use take no more requests, one after
+        another: those who come meanwhile wait until it is theirs again."""
+        late = asyncio.get_running_loop().time() >= turn
+        staying = [one for one in self._entries.values() if one.size and not one.leaving]
+        if late and staying:
+            min(staying, key=lambda one: one.last_used).leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(None if late else turn):
+                await self._changed.wait()
 
     def _give_back(self, entry: _Entry) -> None:
         entry.users -= 1
