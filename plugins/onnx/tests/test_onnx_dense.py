@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_kit import SENTENCE, WIDTH, imported, reference, tiny, tokenizer_of, weights_of, write_safetensors
-from paddock_onnx.cache import find_graph
 from paddock_onnx.embeddings import Wanted, embed
-from paddock_onnx.model import Model
+from paddock_onnx.residency import Residency
 from paddock_onnx.settings import OnnxSettings
+from paddock_onnx.trial import Trials
 
 from paddock.builtin.hub_cache import HubCache
 from paddock.contracts.base import Json
 from paddock.errors import ValidationFailed
+from paddock.testing.hub_cache import cache_model
 
 MODEL = "org/tiny"
 LAYERED: Json = [
@@ -52,15 +53,27 @@ def layers() -> dict[str, dict[str, Any]]:
     }
 
 
-async def test_layers_behind_pooling_are_run(tmp_path: Path) -> None:
-    imported(tmp_path / "hub", layered(tmp_path / "source"), MODEL)
+def files(folder: Path) -> dict[str, bytes]:
+    """A model folder as the files of a repository."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+async def test_layers_behind_pooling_are_run(tmp_path: Path, fetched: bool) -> None:
+    folder = layered(tmp_path / "source")
+    if fetched:  # from a hub, as weights
+        cache_model(tmp_path / "hub", MODEL, files(folder))
+    else:
+        imported(tmp_path / "hub", folder, MODEL)
     ids = np.array([tokenizer_of("bert").encode("a cow").ids])
     mean = reference("bert", "embedding", weights_of("bert", "embedding"), ids, np.ones_like(ids))[0].mean(0)
     one, two = layers().values()
     expected = two["linear.weight"] @ np.tanh(one["linear.weight"] @ mean + one["linear.bias"])
-    model = Model.load(find_graph(HubCache(tmp_path / "hub"), MODEL), OnnxSettings())
-    found = (await embed(model, ["a cow"], Wanted())).vectors
+    residency = Residency(HubCache(tmp_path / "hub"), OnnxSettings(), trials=Trials(OnnxSettings()))
+    async with residency.using(MODEL) as model:
+        found = (await embed(model, ["a cow"], Wanted())).vectors
     assert np.allclose(found[0], expected / np.linalg.norm(expected), atol=1e-5)
+    await residency.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx_kit import put
+from onnx_kit import SENTENCE, put
 from paddock_onnx.cache import find_graph
 from paddock_onnx.settings import OnnxSettings
 from paddock_onnx.trial import Trials
@@ -148,14 +148,15 @@ async def test_a_damaged_config_is_told_by_its_name(server: RunningServer, tmp_p
     assert "config.json can't be read" in reply.json()["error"]["message"]
 
 
-async def test_a_model_is_tried_again_only_when_its_files_change(tmp_path: Path) -> None:
-    put(tmp_path / "hub", "org/good")
+@pytest.mark.parametrize("changed", ["tokenizer.json", "1_Pooling/config.json"])
+async def test_a_model_is_tried_again_only_when_its_files_change(tmp_path: Path, changed: str) -> None:
+    put(tmp_path / "hub", "org/good", files=SENTENCE)
     found = find_graph(HubCache(tmp_path / "hub"), "org/good")
     trials = Trials(OnnxSettings())
     await trials.need(found, 1000)
     await trials.close()  # no helper answers any more
     await trials.need(found, 1000)
-    (found.folder / "tokenizer.json").write_text("{}")
+    (found.folder / changed).write_text("{}")
     with pytest.raises(ProviderUnavailable, match="stopping"):
         await trials.need(found, 1000)
 

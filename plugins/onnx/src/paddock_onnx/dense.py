@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-LAYER_FILES = CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FILES = CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class DenseConfig(msgspec.Struct, frozen=True):
@@ -59,6 +60,14 @@ def read_layers(folder: Path, names: Sequence[str]) -> list[Dense]:
         if one.gives != more.takes:
             raise ValidationFailed(f"{name} takes {more.takes} numbers, but the layer before it gives {one.gives}")
     return layers
+
+
+def put_layers(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Copy the files of these layers from one folder of a model to another; what is not there is left out."""
+    for path in (source / name / file for name in names for file in FILES):
+        if path.is_file():
+            (target / path.parent.name).mkdir(exist_ok=True)
+            shutil.copyfile(path, target / path.parent.name / path.name)
 
 
 def _tensor(file: TensorFile, place: str, name: str, shape: tuple[int, ...]) -> Array:

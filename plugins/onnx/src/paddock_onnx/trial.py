@@ -82,7 +82,7 @@ def _judge(reply: msgspec.Raw) -> None:
 
 def _files(found: CachedGraph) -> _Files:
     """The model's files, by which a change of them is seen."""
-    paths = (path for path in (found.graph, *sorted(found.folder.iterdir())) if path.is_file())
+    paths = (path for path in sorted({found.graph, *found.folder.rglob("*")}) if path.is_file())
     return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path in paths for stat in [path.stat()])
 
 

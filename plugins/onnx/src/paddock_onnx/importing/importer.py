@@ -22,7 +22,7 @@ from paddock.builtin.model_names import parse_model
 from paddock.contracts.providers import Imported, ModelImporter, Progress, TypeName
 from paddock.errors import BadName, BadRequest, ValidationFailed
 from paddock_onnx.cache import WEIGHTS, pick_graph, repo_of
-from paddock_onnx.dense import LAYER_FILES
+from paddock_onnx.dense import put_layers
 from paddock_onnx.facts import Facts, ModelConfig, read_facts, read_json
 from paddock_onnx.importing.encoders import build
 from paddock_onnx.importing.quantize import quantize as quantized
@@ -167,14 +167,10 @@ def _copy(source: Path, work: Path, facts: Facts) -> None:
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, work / name)
-    parts = [
-        *source.glob("*_Pooling/config.json"),
-        *(source / name / file for name in facts.dense for file in LAYER_FILES),
-    ]
-    for path in parts:
-        if path.is_file():
-            (work / path.parent.name).mkdir(exist_ok=True)
-            shutil.copyfile(path, work / path.parent.name / path.name)
+    for pooling in source.glob("*_Pooling/config.json"):
+        (work / pooling.parent.name).mkdir()
+        shutil.copyfile(pooling, work / pooling.parent.name / "config.json")
+    put_layers(source, work, facts.dense)
     put_tokenizer(source, work, facts.model_type)
 
 

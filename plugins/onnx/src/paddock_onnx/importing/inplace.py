@@ -13,6 +13,7 @@ from paddock.builtin.hub_store import working_folder
 from paddock.errors import ValidationFailed
 from paddock.storage.files import fsync_folder
 from paddock_onnx.cache import GRAPHS, pick_graph
+from paddock_onnx.dense import put_layers
 from paddock_onnx.facts import read_facts
 from paddock_onnx.importing.importer import build_graph
 from paddock_onnx.importing.tokenizer import FILE, put_tokenizer
@@ -33,6 +34,7 @@ def build(snapshot: Path, limit: int) -> None:
     with working_folder(snapshot.parents[2]) as work:
         made = work / "model.onnx"
         put_tokenizer(snapshot, work, facts.model_type)
+        put_layers(snapshot, work, facts.dense)
         if found is None:
             build_graph(snapshot, made, facts, limit)
             probe(made, limit)
