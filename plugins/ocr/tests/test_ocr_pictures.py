@@ -36,6 +36,22 @@ def sized_pdf(width: float, height: float) -> bytes:
     return writer.finish(root)
 
 
+def filled_form() -> bytes:
+    """A page whose only ink is what was written into a field."""
+    writer = PdfWriter()
+    root, tree, page = writer.reserve(), writer.reserve(), writer.reserve()
+    font = writer.add("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>")
+    look = "/DA (/F1 20 Tf 0 g)"
+    field = writer.add(
+        f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Winter) /Rect [72 640 372 670] /F 4 /P {page} 0 R {look} >>"
+    )
+    writer.put(page, f"<< /Type /Page /Parent {tree} 0 R /MediaBox [0 0 612 792] /Annots [{field} 0 R] >>")
+    writer.put(tree, f"<< /Type /Pages /Kids [{page} 0 R] /Count 1 >>")
+    fonts = f"/DR << /Font << /F1 {font} 0 R >> >>"
+    writer.put(root, f"<< /Type /Catalog /Pages {tree} 0 R /AcroForm << /Fields [{field} 0 R] {fonts} {look} >> >>")
+    return writer.finish(root)
+
+
 def slow_pdf() -> bytes:
     """A page with very much on it."""
     writer = PdfWriter()
@@ -112,6 +128,12 @@ async def test_resolution_and_page_numbers_are_as_asked(pages_of: Pages) -> None
     assert [page.number for page in coarse] == [2]
     assert (fine[0].width, fine[0].height) == (2 * coarse[0].width, 2 * coarse[0].height)
     assert [page.number for page in await pages_of(data, pages=[3, 1])] == [3, 1]
+
+
+async def test_what_was_filled_into_a_form_is_seen(pages_of: Pages) -> None:
+    (page,) = await pages_of(filled_form(), dpi=72)
+    with PIL.Image.open(page.path) as image:
+        assert image.convert("L").crop((72, 122, 372, 152)).getextrema()[0] == 0
 
 
 async def test_a_page_that_is_not_there_is_refused(pages_of: Pages) -> None:

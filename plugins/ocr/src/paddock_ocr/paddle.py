@@ -78,7 +78,8 @@ def read(request: Read) -> PageText:
 def _ink(page: PIL.Image.Image) -> tuple[int, int, int, int] | None:
     """Where anything stands on a page, with a narrow margin; None on a blank one. The detector overlooks a few words on a large
     empty page, and what is far larger than it can take would be made too small to read."""
-    paper = tuple(int(level) for level in np.median(np.asarray(page)[::8, ::8], axis=(0, 1)))
+    few = page.resize((-(-page.width // 8), -(-page.height // 8)), PIL.Image.Resampling.NEAREST)
+    paper = tuple(int(level) for level in np.median(np.asarray(few), axis=(0, 1)))
     apart = PIL.ImageChops.difference(page, PIL.Image.new("RGB", page.size, paper))
     box = apart.point([255 * (level > FAINT) for level in range(256)] * 3).getbbox()
     if box is None:

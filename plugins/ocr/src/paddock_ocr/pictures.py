@@ -163,6 +163,7 @@ def _is_pdf(path: str) -> bool:
 def _pdf(path: str) -> Iterator[Any]:
     try:
         pdf = pypdfium2.PdfDocument(path)
+        pdf.init_forms()  # or what was filled in is not drawn
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise Refused("is encrypted: remove its password and send it again") from error
