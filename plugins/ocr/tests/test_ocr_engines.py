@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import PIL.ImageFilter
 import pytest
 from paddock_ocr.engines import PaddleEngine, TesseractEngine
 from paddock_ocr.languages import PADDLE, by_code
@@ -130,6 +131,12 @@ async def test_lines_of_a_page_that_lies_aslant_stay_in_order(
     page = drawn().rotate(slant, expand=True, fillcolor=255, resample=PIL.Image.Resampling.BICUBIC)
     (found,) = await paddle.read(await pages_of(encoded(page)), ["en"])
     assert (" ".join(found.text.split()), found.turned) == (" ".join(LETTER), 0)
+
+
+async def test_stains_that_look_like_lines_are_no_text(paddle: PaddleEngine, pages_of: Pages) -> None:
+    stains = drawn().filter(PIL.ImageFilter.GaussianBlur(8))
+    (found,) = await paddle.read(await pages_of(encoded(stains)), ["en"])
+    assert (found.text, found.lines) == ("", [])
 
 
 async def test_faint_ink_is_seen(paddle: PaddleEngine, pages_of: Pages) -> None:

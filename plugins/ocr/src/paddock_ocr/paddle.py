@@ -208,6 +208,8 @@ def _recognised(ocr: Any, found: _Detected, crops: Sequence[Any], threads: int) 
     result = ocr.build_final_output(
         found.pixels, found.detected, found.directions, read, list(found.crops), found.record
     )
+    if result.boxes is None:  # nothing of what looked like lines is legible
+        return [], []
     lines: list[Line] = []
     quads: list[Quad] = []
     words = result.word_results if len(result.word_results) == len(result) else [()] * len(result)
