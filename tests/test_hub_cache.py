@@ -78,6 +78,16 @@ class TestNames:
         assert [(one.quantization, one.size) for one in found] == [("Q4_K_M", 2), ("Q8_0", 3)]
         assert found[1].files == ("m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf")
 
+    def test_what_belongs_to_a_model_is_none(self) -> None:
+        names = [
+            "m-Q4_K_M-imatrix.gguf",
+            "m-imatrix.gguf",
+            "Q4_K_M/imatrix.gguf",
+            "mmproj-F16.gguf",
+            "m-mmproj-Q8_0.gguf",
+        ]
+        assert [one.files for one in quantizations(dict.fromkeys(names, 1))] == [("m-Q4_K_M-imatrix.gguf",)]
+
     def test_without_a_wish_the_preferred_one_is_chosen(self) -> None:
         offered = quantizations({f"m-{name}.gguf": 1 for name in ("F16", "Q4_K_M", "Q8_0")})
         chosen = [choose(offered, wanted) for wanted in (None, "q8_0", "Q2_K")]

@@ -75,6 +75,22 @@ def test_weights_in_another_file_are_beside_the_model_only(tmp_path: Path, locat
         probe(saved(tmp_path / "model" / "a.onnx", made), MANY)
 
 
+def test_a_link_to_weights_elsewhere_is_not_followed_but_those_of_the_hubs_cache_are(tmp_path: Path) -> None:
+    made = tensor(data_location=TensorProto.EXTERNAL)
+    made.ClearField("raw_data")
+    made.external_data.add(key="location", value="data")
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    for one in (blobs, folder):
+        one.mkdir()
+    (blobs / "2").write_bytes(bytes(16))
+    (folder / "data").symlink_to(blobs / "2")
+    with pytest.raises(ValidationFailed, match="not beside it"):
+        probe(saved(folder / "a.onnx", made), MANY)
+    (folder / "a.onnx").rename(blobs / "1")
+    (folder / "a.onnx").symlink_to(blobs / "1")
+    assert probe(folder / "a.onnx", MANY).external == {"data"}
+
+
 @pytest.mark.parametrize(
     ("offset", "length"), [("0", "999"), ("60", "16"), ("-4", "16"), ("x", "16"), ("9" * 50, "16")]
 )

@@ -1,6 +1,7 @@
 """Models that would crash, fill or stop the process that loads them: a helper process tries each one first."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,20 @@ async def test_a_damaged_config_is_told_by_its_name(server: RunningServer, tmp_p
     reply = await server.ask("POST", "/v1/embeddings", {"model": name, "input": "a cow"})
     assert reply.status == 400
     assert "config.json can't be read" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "onnx/model.onnx"])
+async def test_a_pipe_in_the_place_of_a_file_is_waited_for_by_nobody(
+    server: RunningServer, tmp_path: Path, name: str
+) -> None:
+    root = tmp_path / "data" / "models" / "hub"
+    snapshot = HubCache(root).snapshot(evil(root, "evil/pipe"))
+    assert snapshot is not None
+    (snapshot / name).unlink()
+    os.mkfifo(snapshot / name)
+    reply = await server.ask("POST", "/v1/embeddings", {"model": "evil/pipe", "input": "a cow"})
+    assert reply.status in (400, 404), reply.body
+    assert (await server.ask("POST", "/v1/embeddings", {"model": "org/good", "input": "a cow"})).status == 200
 
 
 @pytest.mark.parametrize("changed", ["tokenizer.json", "1_Pooling/config.json"])

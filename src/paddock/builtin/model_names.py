@@ -15,7 +15,6 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _QUANTIZATION = re.compile(
     r"(?:^|[-._/])((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|BF16|FP?16|FP?32))(?=[-._/]|$)", re.IGNORECASE
 )
-_BESIDE = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # GGUF files that are no language model
 _SENTENCE_TRANSFORMERS = re.compile(
     r"(all|multi-qa|paraphrase|msmarco|distiluse|gtr-t5|sentence-t5|stsb|nli|use-cmlm|quora|LaBSE|clip-ViT|allenai-specter)"
     r"(-|$)"
@@ -63,7 +62,7 @@ def quantizations(sizes: Mapping[str, int]) -> list[Quantization]:
     groups: dict[tuple[str, str], dict[int, str]] = {}
     for name in sizes:
         stem, end = name[:-5], name[-5:].lower()
-        if end != ".gguf" or _BESIDE.search(name):
+        if end != ".gguf" or is_companion(name):
             continue
         shard = _SHARD.search(stem)
         key, number = (stem[: shard.start()], shard[2]) if shard else (stem, "00001"), int(shard[1]) if shard else 1
@@ -84,6 +83,13 @@ def quantization_of(stem: str) -> str:
     """The quantization that a GGUF file's name (without ``.gguf``) states, in upper case; else `UNKNOWN`."""
     found = _QUANTIZATION.findall(stem)
     return found[-1].upper() if found else UNKNOWN
+
+
+def is_companion(name: str) -> bool:
+    """Whether a GGUF file belongs to a model and is none: a projector of pictures, or an importance matrix. A model that was
+    made with one may say so too, but states its quantization."""
+    own = name.rpartition("/")[2].lower().removesuffix(".gguf")
+    return "mmproj" in own or ("imatrix" in own and quantization_of(own) == UNKNOWN)
 
 
 def choose(offered: Sequence[Quantization], wanted: str | None) -> Quantization | None:

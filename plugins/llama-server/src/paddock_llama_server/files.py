@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from paddock.builtin.model_names import PREFERRED, UNKNOWN, quantization_of
+from paddock.builtin.model_names import PREFERRED, UNKNOWN, is_companion, quantization_of
 from paddock.contracts.base import Json
 from paddock.errors import BadRequest, ModelNotFound
 from paddock_llama_server.gguf import NotGguf, probe
@@ -24,7 +24,6 @@ FRESH = 2.0  # seconds for which a look into the folders holds
 DEPTH = 6  # of folders in a model folder
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf", re.IGNORECASE)
-_COMPANION = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # belongs to a model and is none
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +152,7 @@ def _ggufs(folder: Path, depth: int) -> Iterator[Path]:
 def _model(path: Path) -> ModelFile | None:
     """The model of a file; None for a part that is not the first, a companion, and what is no file."""
     shard = _SHARD.fullmatch(path.name)
-    if _COMPANION.search(path.name) or (shard and int(shard["number"]) != 1) or not path.is_file():
+    if is_companion(path.name) or (shard and int(shard["number"]) != 1) or not path.is_file():
         return None
     files = [part for part in parts(path) if part.is_file()]
     stem = shard["stem"] if shard else path.name[: -len(".gguf")]

@@ -121,7 +121,11 @@ class _Walk:
         """The bytes of a tensor in another file; that must lie beside this one and be long enough."""
         name = entries.get(b"location", b"").decode("utf-8", "replace")
         file = self._path.parent / name
-        if not name or Path(name).name != name or not file.is_file():
+        beside = (
+            self._path.parent.resolve(),
+            self._path.resolve().parent,
+        )  # in the hub's cache both are links to blobs
+        if not name or Path(name).name != name or not file.is_file() or file.resolve().parent not in beside:
             raise _Lie(f"the file {name[:80]!r} with some of its weights is not beside it")
         size = file.stat().st_size
         offset, length = (entries.get(key, default) for key, default in ((b"offset", b"0"), (b"length", b"")))
