@@ -168,6 +168,23 @@ def test_a_wide_page_is_turned_where_the_model_wants_it() -> None:
     assert pixels[0, 0, 20:].mean() == pytest.approx(-1.0)
 
 
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (100, 100)])
+def test_no_page_is_turned_for_a_square_model(size: tuple[int, int]) -> None:
+    config = Preprocessor(size={"height": 60, "width": 60}, do_align_long_axis=True)
+    page = PIL.Image.new("L", size, 0)
+    page.paste(255, (0, 0, size[0] // 2, size[1]))  # white at its left
+    pixels = donut_pixels(page, config)
+    assert pixels[0, 0, 30, 20] > 0.9
+    assert pixels[0, 0, 30, 40] < -0.9
+
+
+def test_a_long_receipt_is_made_larger_before_it_is_fitted_in() -> None:
+    page = PIL.Image.radial_gradient("L").resize((30, 270)).convert("RGB")
+    found = donut_pixels(page, Preprocessor(size={"height": 90, "width": 60}))[0]
+    fitted = page.resize((60, 540), 2).resize((10, 90), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
+    assert np.abs(found[:, :, 25:35].transpose(1, 2, 0) * 127.5 + 127.5 - np.asarray(fitted)).max() < 1e-3
+
+
 @pytest.mark.parametrize("side", [11, 49, 698])
 def test_a_square_page_fills_a_square_model(side: int) -> None:
     config = Preprocessor(size={"height": 1920, "width": 1920})  # 1920 / 11 * 11 is less than 1920 in a computer

@@ -20,6 +20,7 @@ from paddock_extraction.settings import ExtractionSettings
 
 from paddock.cli import main
 from paddock.errors import BadRequest, ModelNotFound, ValidationFailed
+from paddock.testing.hub_cache import cache_model
 from paddock.testing.ocr import LINES, sample_page
 from paddock.testing.server import running_server
 
@@ -78,6 +79,14 @@ def test_folders_of_other_models_are_left_to_other_importers(desk: Any, tmp_path
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert not desk.importer.fits(tmp_path)
     assert not desk.importer.fits(tmp_path / "none")
+
+
+async def test_a_model_that_a_hub_stores_in_its_own_way_is_run_as_it_was_fetched(desk: Any, tiny: Path) -> None:
+    files = {path.name: path.read_bytes() for path in tiny.iterdir()}  # noqa: ASYNC240  a folder of a test
+    stored = {f"onnx/{name}" if name.endswith(".onnx") else name: data for name, data in files.items()}
+    cache_model(desk.cache.root, "org/model", stored)
+    assert await desk.extractor.models() == ["org/model"]
+    assert (await desk.ask())[0].fields[-1].value == "5.60"
 
 
 def test_only_what_is_run_is_taken(desk: Any, tiny: Path) -> None:

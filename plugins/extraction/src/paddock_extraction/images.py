@@ -12,6 +12,8 @@ from paddock_extraction.facts import Preprocessor
 _FLIP = PIL.Image.Transpose.ROTATE_270
 MAX_SIDE = 8192  # pixels; more is a lie in the model's files
 
+MAX_GROWN = 64 * 1024 * 1024  # pixels; a receipt 70 times as long as wide has them for the published models
+
 
 def target_size(config: Preprocessor, usual: int = 224) -> tuple[int, int]:
     """Height and width. Lists are width and height, as older files have them. Raises ValueError."""
@@ -36,12 +38,12 @@ def donut_pixels(image: PIL.Image.Image, config: Preprocessor) -> Any:
     height, width = target_size(config)
     image = image.convert("RGB")
     resample = PIL.Image.Resampling(config.resample)
-    if config.do_align_long_axis and (image.width > image.height) != (width > height) and image.width != image.height:
+    if config.do_align_long_axis and (image.width - image.height) * (width - height) < 0:
         image = image.transpose(_FLIP)
     shortest = min(height, width)
     grown = (int(shortest * image.width / min(image.size)), int(shortest * image.height / min(image.size)))
-    # A very long strip would grow beyond all bounds before it is fitted in: then it is fitted in at once.
-    if max(grown) <= 4 * max(height, width):
+    # An endless strip would grow beyond all bounds before it is fitted in: then it is fitted in at once.
+    if grown[0] * grown[1] <= MAX_GROWN:
         image = image.resize(grown, resample)
     if config.do_thumbnail:
         image = _fitted(image, height, width)
