@@ -55,6 +55,8 @@ async def test_another_name_is_replaced_and_every_other_byte_stays(gate: Gate, a
         (b'{"model":"a","x":"\\"model\\":\\"a\\""}', b'{"model":"b","x":"\\"model\\":\\"a\\""}'),
         (b'{"y":["model",{"model":"a"}],"mod\\u0065l":"a"}', b'{"y":["model",{"model":"a"}],"mod\\u0065l":"b"}'),
         (b'{"m":"model","model":"a\\"}{"}', b'{"m":"model","model":"b"}'),
+        (b' { "x" : [[], {"]": "}"}, -1.5e3] ,"model": "a" } ', b' { "x" : [[], {"]": "}"}, -1.5e3] ,"model": "b" } '),
+        (b'{"x":"\\\\","y":null,"model":"a"}', b'{"x":"\\\\","y":null,"model":"b"}'),
     ],
 )
 def test_only_the_outermost_model_is_renamed(body: bytes, result: bytes) -> None:
@@ -68,6 +70,16 @@ async def test_a_body_that_names_two_models_is_refused(gate: Gate, second: bytes
     assert reply.status == 400
     assert "twice" in reply.json()["error"]["message"]
     assert gate.one.requests == gate.two.requests == []
+
+
+async def test_of_a_large_body_only_the_models_name_changes(gate: Gate) -> None:
+    texts = b",".join([b'["\\u0061 text", {"model": 1}]'] * 100_000)  # escapes: the body is looked through
+    body = b'{"input":[' + texts + b'],"model":"one/m"}'
+    gate.one.embedding_plan = Plan(body=b"{}")
+    assert (await gate.post("embeddings", data=io.BytesIO(body))).status == 200
+    assert gate.one.requests[-1].raw == body.replace(b'"one/m"', b'"m"')
+    twice = await gate.post("embeddings", data=io.BytesIO(body[:-1] + b',"m\\u006fdel":"m"}'))
+    assert (twice.status, "twice" in twice.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("operation", STREAMING)

@@ -15,7 +15,7 @@ from paddock.contracts.gateway import GatewayRequest
 from paddock.contracts.providers import GatewayCall, HttpReply, Operation
 from paddock.errors import BadRequest, PaddockError, ProviderUnavailable, UpstreamError, UpstreamTimeout
 from paddock.services.gateway.accounts import Account
-from paddock.services.gateway.bodies import renamed
+from paddock.services.gateway.bodies import named
 from paddock.services.gateway.directory import Route
 from paddock.services.gateway.failures import by_name, cleaned, error_piece, falls_back, refusal, wait_before_retry
 from paddock.services.gateway.limits import Limits
@@ -135,7 +135,7 @@ class Passing:
 
     async def _opened(self, job: Job, route: Route) -> Opened:
         """One route, tried as often as is safe."""
-        call = self._call(job, route)
+        call = await self._call(job, route)
         for attempt in range(self._settings.retries):
             try:
                 return await self._open(job, route, call)
@@ -147,7 +147,7 @@ class Passing:
                 await asyncio.sleep(wait * random.uniform(1, 1.2))  # noqa: S311  jitter, not a secret
         return await self._open(job, route, call)
 
-    def _call(self, job: Job, route: Route) -> GatewayCall:
+    async def _call(self, job: Job, route: Route) -> GatewayCall:
         data = job.data
         if job.operation not in route.server.operations:
             can = ", ".join(f"/v1/{one}" for one in sorted(route.server.operations))
@@ -155,7 +155,7 @@ class Passing:
         return GatewayCall(
             operation=job.operation,
             model=route.model,
-            body=data.raw if route.model == data.model else renamed(data.raw, route.model),
+            body=data.raw if route.model == data.model else await named(data.raw, route.model),
             stream=data.stream,
             headers=job.headers,
             caller=job.caller,

@@ -16,7 +16,7 @@ from paddock.services.core import Core
 from paddock.services.events import EventLog
 from paddock.services.gateway.accounts import Account
 from paddock.services.gateway.adapters import ChatServer
-from paddock.services.gateway.bodies import check_one_model
+from paddock.services.gateway.bodies import checked
 from paddock.services.gateway.catalogue import Catalogue, Listing
 from paddock.services.gateway.directory import Directory, may_use
 from paddock.services.gateway.failures import Passed
@@ -169,7 +169,7 @@ class GatewayService:
     async def _serve(self, operation: Operation, ctx: Context, data: GatewayRequest) -> Reply:
         account = Account(self._events, self._core.meter, self.limits, ctx, data)
         try:
-            check_one_model(data.raw)
+            await checked(data.raw)
             account.holds(self.limits.take_key(ctx.caller))
             routes = await self.directory.routes(data.model, ctx.caller, operation)
             job = Job(
