@@ -12,6 +12,7 @@ import pytest
 from paddock_llama_server.server import instance_name
 from paddock_llama_server.stub import write_command, write_model
 
+from paddock.testing.hub import FakeHub
 from paddock.testing.server import RunningServer, running_server
 
 SAID: Any = [{"role": "user", "content": "Hello?"}]
@@ -59,6 +60,25 @@ async def test_a_repository_alone_means_the_quantization_that_it_would_choose(
         listed = {one.id async for one in client.models.list()}
     assert {"org/m:Q8_0", "org/m:Q4_K_M", "org/m:F16"} <= listed
     assert [name for name in listed if name.startswith("org-m-")] == [instance_name("org/m:Q4_K_M")]
+
+
+async def test_a_model_is_there_as_soon_as_it_was_fetched_and_gone_as_soon_as_it_was_deleted(tmp_path: Path) -> None:
+    write_model(tmp_path / "m-Q4_0.gguf", tokens=3)
+    async with FakeHub() as hub:
+        hub.add("org/m", {"m-Q4_0.gguf": (tmp_path / "m-Q4_0.gguf").read_bytes()})
+        command = write_command(tmp_path / "llama-server")
+        settings = {**hub.settings(), "llama_server": {"command": str(command)}}
+        async with running_server(tmp_path / "data", settings=settings) as server:
+
+            async def listed() -> bool:
+                found = (await server.ask("GET", "/v1/models")).json()["data"]
+                return "org/m:Q4_0" in [one["id"] for one in found]
+
+            assert not await listed()
+            await server.ask("POST", "/v1/models/download", {"model_name": "org/m"})
+            assert await listed()
+            assert (await server.ask("DELETE", "/v1/models/org/m")).status == 200
+            assert not await listed()
 
 
 async def test_a_cached_model_is_not_deleted_while_an_instance_runs_it(server: RunningServer, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class ModelCache:
                     if event := told.of(progress):
                         yield event
             error = None
+            self._tell_servers()
             yield encoded({"event": "complete", "model_name": data.model_name})
         except PaddockError as failure:
             error = failure
@@ -148,6 +149,7 @@ class ModelCache:
         if params.provider == "universal":
             for server in self._core.plugins.model_servers.all():
                 await server.unload(params.model_id)
+            self._tell_servers()
         self._events.record("", "", "model_delete", model=params.model_id, provider=params.provider, bytes=freed.size)
         return ModelDeleted(
             model_name=params.model_id,
@@ -155,6 +157,10 @@ class ModelCache:
             size_freed=freed.size,
             path=freed.path,
         )
+
+    def _tell_servers(self) -> None:
+        for server in self._core.plugins.model_servers.all():
+            server.cache_changed()
 
     def _doomed(self, model: str) -> Path:
         """The folder or file that goes with a model."""

@@ -45,17 +45,26 @@ class ModelFiles:
         self.folders = folders
         self._found: list[ModelFile] = []
         self._looked = -FRESH
+        self._changes = 0
 
     def all(self) -> list[ModelFile]:
         """Every model, by id; of one id the newest file."""
         if time.monotonic() - self._looked >= FRESH:
+            changes = self._changes
             found: dict[str, ModelFile] = {}
             for one in self._walk():
                 known = found.get(one.id)
                 if known is None or known.modified < one.modified:
                     found[one.id] = one
-            self._found, self._looked = sorted(found.values(), key=lambda one: one.id), time.monotonic()
+            self._found = sorted(found.values(), key=lambda one: one.id)
+            if changes == self._changes:  # else something came while another thread looked
+                self._looked = time.monotonic()
         return self._found
+
+    def forget(self) -> None:
+        """Look anew the next time."""
+        self._changes += 1
+        self._looked = -FRESH
 
     def _walk(self) -> Iterator[ModelFile]:
         seen: set[Path] = set()

@@ -185,6 +185,10 @@ class LlamaServer(ModelServer):
             and any(Path(value).is_relative_to(path) for _, value in file_values(one.spec.options, one.spec.extra_args))
         ]
 
+    def cache_changed(self) -> None:
+        """Look into the folders anew."""
+        self.manager.files.forget()
+
     def instance_counts(self) -> InstanceCounts:
         """Those that are neither running nor stopped count in the total only."""
         statuses = [one.status for one in self.manager.all()]

@@ -97,6 +97,10 @@ class ModelServer(Provider):
         Quick, without I/O."""
         return []
 
+    def cache_changed(self) -> None:
+        """A model came into the model cache, or went: what was remembered of it counts no more. Quick, without I/O."""
+        return
+
     def instance_counts(self) -> InstanceCounts | None:
         """How many instances it manages; None for a server that manages none. Quick, without I/O."""
         return None
