@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from paddock_ocr.boxes import Quad, level, unturned
+from paddock_ocr.boxes import Quad, level, shifted_line, unturned
 from paddock_ocr.order import from_right, joined, rows
 
 from paddock.contracts.providers import Line
@@ -75,6 +75,12 @@ def test_lines_of_a_slanted_page_are_level_after_it_was_straightened() -> None:
     assert straight[0] == pytest.approx((0, 0, 300, 20))
     assert straight[1] == pytest.approx((0, 30, 200, 50))
     assert level([]) == []
+
+
+def test_a_box_of_a_part_stays_within_the_page() -> None:
+    part = line("a", -3, 5, 40, 20)
+    assert shifted_line(part, 10, 100, (40, 120)).box == (7, 105, 40, 120)
+    assert shifted_line(part, 0, 0, (100, 100)).box == (0, 5, 37, 25)
 
 
 def test_a_box_of_a_turned_page_returns_to_its_place() -> None:

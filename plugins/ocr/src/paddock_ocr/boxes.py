@@ -25,9 +25,15 @@ def unturned_line(line: Line, turn: Turn, width: int, height: int) -> Line:
     return line if turn == 0 else _moved(line, lambda box: unturned(box, turn, width, height))
 
 
-def shifted_line(line: Line, left: float, top: float) -> Line:
-    """Boxes of a part of a page, which begins at `left` and `top`, in the whole page."""
-    return _moved(line, lambda box: (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+def shifted_line(line: Line, left: float, top: float, size: tuple[int, int]) -> Line:
+    """Boxes of a part of a page, which begins at `left` and `top`, in the whole page of that size; none reaches beyond it."""
+
+    def move(box: Box) -> Box:
+        x1, x2 = (min(size[0], max(0.0, x + left)) for x in (box[0], box[2]))
+        y1, y2 = (min(size[1], max(0.0, y + top)) for y in (box[1], box[3]))
+        return x1, y1, x2, y2
+
+    return _moved(line, move)
 
 
 def _moved(line: Line, move: Callable[[Box], Box]) -> Line:

@@ -72,7 +72,7 @@ def read(request: Read) -> PageText:
     if ink is None:
         return PageText(text="", confidence=0.0, lines=[])
     found = _read(_padded(np.asarray(page.crop(ink))[:, :, ::-1]), request.threads)
-    return msgspec.structs.replace(found, lines=[shifted_line(line, *ink[:2]) for line in found.lines])
+    return msgspec.structs.replace(found, lines=[shifted_line(line, *ink[:2], page.size) for line in found.lines])
 
 
 def _ink(page: PIL.Image.Image) -> tuple[int, int, int, int] | None:
