@@ -1,7 +1,7 @@
 """What Donut writes, taken apart: ``<s_key>value</s_key>``, nested, lists separated by ``<sep/>``.
 
-Held against the token2json of transformers 4.57 on 3000 random texts: the same leaves. Texts between the objects of a list are
-kept, which it drops.
+Held against the token2json of transformers 4.57 on 3000 random well-formed texts: the same leaves. Texts between the objects of
+a list are kept, which it drops; tags that are never closed, or stand in themselves, are read in another way.
 """
 
 from __future__ import annotations
