@@ -81,6 +81,21 @@ async def test_a_model_is_there_as_soon_as_it_was_fetched_and_gone_as_soon_as_it
             assert not await listed()
 
 
+async def test_an_instance_may_name_a_cached_model_instead_of_its_file(server: RunningServer, tmp_path: Path) -> None:
+    file = write_model(tmp_path / "models" / "models--org--m" / "snapshots" / "1" / "m-Q8_0.gguf", tokens=3)
+    for name, model in (("whole", "org/m:Q8_0"), ("alone", "org/m")):
+        made = await server.ask("POST", f"/api/v1/instances/{name}", {"model": model, "model_draft": model})
+        assert made.status == 201, made.body
+        options = made.json()["options"]["backend_options"]
+        assert (options["model"], options["model_draft"]) == (str(file), str(file))
+    for option in ("model", "model_draft"):
+        refused = await server.ask("POST", "/api/v1/instances/other", {"model": str(file), option: "org/m:Q9_0"})
+        assert refused.status == 400
+        assert all(part in refused.json()["error"] for part in (f"{option}: ", "org/m:Q8_0", "whole path")), (
+            refused.body
+        )
+
+
 async def test_a_cached_model_is_not_deleted_while_an_instance_runs_it(server: RunningServer, tmp_path: Path) -> None:
     snapshot = tmp_path / "data" / "models" / "hub" / "models--org--m" / "snapshots" / "1"
     for quant in ("Q4_0", "Q8_0"):

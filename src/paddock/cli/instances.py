@@ -34,7 +34,7 @@ def add(groups: Groups, shared: argparse.ArgumentParser) -> None:
     logs = command(groups, shared, "logs", logs_show, "print an instance's log")
     for made in (create, show, update, delete, *orders, logs):
         made.add_argument("name")
-    create.add_argument("--model", help="the path of a GGUF file on the server")
+    create.add_argument("--model", help="a GGUF file: its path on the server, or a name such as ORG/NAME:Q4_K_M")
     update.add_argument(
         "--unset", action="append", default=[], metavar="NAME", help="take llama-server's own default again"
     )

@@ -51,7 +51,7 @@ class LlamaServerPlugin:
     def paddock_services(self, env: Environment) -> Sequence[Service]:
         """The manager, which runs the processes, and what answers in front of it."""
         manager = self.manager(env)
-        return [manager, *api_services(env, manager)]
+        return [manager, *api_services(env, manager, manager.files)]
 
 
 plugin = LlamaServerPlugin()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from paddock.contracts.base import Service, hookimpl
 from paddock.contracts.providers import Environment
 from paddock.errors import InstanceExists, InstanceLimit, InstanceNotFound, ProviderUnavailable
+from paddock_llama_server.files import ModelFiles
 from paddock_llama_server.settings import LlamaServerSettings
 from paddock_llama_server.spec import Address, Change, Instance, LogEntry, LogLevel, Spec, Status
 from paddock_llama_server.wiring import api_services
@@ -181,4 +182,4 @@ class FakePlugin:
     @hookimpl
     def paddock_services(self, env: Environment) -> Sequence[Service]:
         """The real services."""
-        return api_services(env, self.instances)
+        return api_services(env, self.instances, ModelFiles(()))
