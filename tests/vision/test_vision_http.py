@@ -134,6 +134,7 @@ async def test_what_is_wrong_with_a_body_is_told(desk: Any, body: Any, status: i
         ({"languages": "[" * 100_000}, "a.png", "languages"),
         ({"images": "[1]"}, "a.png", "images"),
         ({"images": "[]"}, "a.png", "images"),
+        ({"images": '["data:image/png'}, "a.png", "--form-string"),
     ],
 )
 async def test_what_is_wrong_with_a_form_is_told(desk: Any, fields: Any, name: str, word: str) -> None:

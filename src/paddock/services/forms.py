@@ -57,4 +57,5 @@ def listed(fields: Mapping[str, str], name: str) -> list[str] | None:
     try:
         return msgspec.json.decode(text, type=list[str])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequest(f"{name} is no JSON array of texts: {error}") from error
+        cut = "" if text.endswith("]") else "; curl's -F ends a value at a semicolon, --form-string takes it whole"
+        raise BadRequest(f"{name} is no JSON array of texts: {error}{cut}") from error
