@@ -159,6 +159,15 @@ def test_a_page_is_fitted_in_and_the_rest_is_black() -> None:
     assert (pixels[0, 0, :, 25] > 0).sum() == 50
 
 
+def test_a_page_stays_as_large_and_as_bright_as_the_model_says() -> None:
+    size = {"height": 100, "width": 50}
+    page = PIL.Image.new("RGB", (20, 20), "white")
+    pixels = donut_pixels(page, Preprocessor(size=size, do_resize=False))
+    assert (pixels[0, 0] > 0).sum() == 20 * 20
+    pixels = donut_pixels(page, Preprocessor(size=size, do_rescale=False, do_normalize=False))
+    assert pixels.max() == 255
+
+
 def test_a_wide_page_is_turned_where_the_model_wants_it() -> None:
     config = Preprocessor(size={"height": 100, "width": 50}, do_align_long_axis=True)
     page = PIL.Image.new("L", (200, 100), 0)

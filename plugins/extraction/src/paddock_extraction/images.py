@@ -43,7 +43,7 @@ def donut_pixels(image: PIL.Image.Image, config: Preprocessor) -> Any:
     shortest = min(height, width)
     grown = (int(shortest * image.width / min(image.size)), int(shortest * image.height / min(image.size)))
     # An endless strip would grow beyond all bounds before it is fitted in: then it is fitted in at once.
-    if grown[0] * grown[1] <= MAX_GROWN:
+    if config.do_resize and grown[0] * grown[1] <= MAX_GROWN:
         image = image.resize(grown, resample)
     if config.do_thumbnail:
         image = _fitted(image, height, width)
@@ -70,13 +70,15 @@ def _padded(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
 
 
 def layout_pixels(image: PIL.Image.Image, config: Preprocessor) -> Any:
-    """A page for LayoutLMv3, shape (1, 3, height, width): stretched."""
+    """A page for LayoutLMv3, shape (1, 3, height, width): stretched whatever `do_resize` says, because a graph takes one size."""
     height, width = target_size(config)
     return _tensor(image.convert("RGB").resize((width, height), PIL.Image.Resampling(config.resample)), config)
 
 
 def _tensor(image: PIL.Image.Image, config: Preprocessor) -> Any:
-    pixels: Any = np.asarray(image, dtype=np.float32) * np.float32(config.rescale_factor)
+    pixels: Any = np.asarray(image, dtype=np.float32)
+    if config.do_rescale:
+        pixels = pixels * np.float32(config.rescale_factor)
     if config.do_normalize:
         pixels = (pixels - np.asarray(config.image_mean, np.float32)) / np.asarray(config.image_std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
