@@ -40,8 +40,8 @@ def node(kind: str, *names: str, out: str = "sentence_embedding", **more: Any) -
     return helper.make_node(kind, list(names), [out], **more)
 
 
-def endless() -> ModelProto:
-    """A loop of 2^62 rounds."""
+def endless(beyond: int = 0) -> ModelProto:
+    """A loop of 2^62 rounds for texts of more than so many tokens, of one round for others."""
 
     def value(name: str, kind: int) -> Any:
         return helper.make_tensor_value_info(name, kind, None if kind == TensorProto.FLOAT else [])
@@ -51,8 +51,10 @@ def endless() -> ModelProto:
     end = [value("go_on", TensorProto.BOOL), value("after", TensorProto.FLOAT)]
     body = helper.make_graph(nodes, "body", begin, end, [numpy_helper.from_array(np.float32(1)[None], "one")])
     return graph(
+        node("Shape", "input_ids", out="shape"), node("Gather", "shape", "second", out="length"),
+        node("Greater", "length", "beyond", out="long"), node("Where", "long", "many", "once", out="rounds"),
         node("Cast", "input_ids", out="f", to=1), node("Loop", "rounds", "yes", "f", body=body),
-        rounds=np.int64(2**62), yes=np.array(True),
+        second=np.int64(1), beyond=np.int64(beyond), many=np.int64(2**62), once=np.int64(1), yes=np.array(True),
     )  # fmt: skip
 
 
@@ -136,6 +138,16 @@ async def test_a_text_that_makes_the_tokenizer_panic_is_told_in_the_apis_shape(
     reply = await server.ask("POST", "/v1/embeddings", {"model": name, "input": "a" * 60})
     assert reply.status == 503
     assert f"the tokenizer of {name} can't read a text" in reply.json()["error"]["message"]
+
+
+async def test_a_run_without_an_end_is_ended_and_the_next_text_is_served(server: RunningServer, tmp_path: Path) -> None:
+    name = evil(tmp_path / "data" / "models" / "hub", "evil/long", endless(beyond=20))
+    statuses = []
+    for text in ("a cow", "a cow " * 30, "a cow"):
+        reply = await server.ask("POST", "/v1/embeddings", {"model": name, "input": text})
+        statuses.append(reply.status)
+        assert reply.status == 200 or "onnx.timeout_seconds" in reply.json()["error"]["message"], reply.body
+    assert statuses == [200, 503, 200]
 
 
 async def test_a_damaged_config_is_told_by_its_name(server: RunningServer, tmp_path: Path) -> None:

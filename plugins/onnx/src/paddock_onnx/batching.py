@@ -63,11 +63,21 @@ class _Job(Generic[R]):
             self.done.set_result(self.results)
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """After how many seconds `stop` is called, from another thread, to make a run end."""
+
+    seconds: float
+    stop: Callable[[], None]
+
+
 class Batcher(Generic[R]):
     """The one way to a loaded model. `run` blocks, and gives one result for each text. For one event loop."""
 
-    def __init__(self, run: Callable[[Sequence[Tokens]], Sequence[R]], batch_tokens: int) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[Tokens]], Sequence[R]], batch_tokens: int, bound: Bound | None = None
+    ) -> None:
         self._run = run
+        self._bound = bound
         self._batch_tokens = batch_tokens
         self._small: deque[_Job[R]] = deque()  # those that one batch could hold
         self._large: deque[_Job[R]] = deque()
@@ -91,7 +101,7 @@ class Batcher(Generic[R]):
             while batch := self._next():
                 try:
                     items = [job.items[place] for job, place in batch]
-                    results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
+                    results = await self._ran(items)
                     given = list(zip(batch, results, strict=True))
                 except Exception as error:  # noqa: BLE001  handed to those who wait for it
                     for job, _ in batch:
@@ -102,6 +112,17 @@ class Batcher(Generic[R]):
                     job.put(place, result)
         finally:
             self._working = None
+
+    async def _ran(self, items: Sequence[Tokens]) -> Sequence[R]:
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._thread, self._run, items)
+        if self._bound is None:
+            return await running
+        guard = loop.call_later(self._bound.seconds, self._bound.stop)
+        try:
+            return await running
+        finally:
+            guard.cancel()
 
     def _next(self) -> list[tuple[_Job[R], int]]:
         """The texts of the next batch."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.errors import BadRequest, ProviderUnavailable, TooLarge, ValidationFailed
-from paddock_onnx.batching import Batcher, Tokens
+from paddock_onnx.batching import Batcher, Bound, Tokens
 from paddock_onnx.cache import CachedGraph
 from paddock_onnx.dense import Dense, read_layers
 from paddock_onnx.facts import Facts, Task, read_facts
@@ -58,7 +58,9 @@ class Model:
         self.tokenizer = session.tokenizer
         self._settings = settings
         self._batcher: Batcher[Array] = Batcher(
-            Runs(found.id, facts, session, read_layers(found.folder, facts.dense)), settings.batch_tokens
+            Runs(found.id, facts, session, read_layers(found.folder, facts.dense)),
+            settings.batch_tokens,
+            Bound(settings.timeout_seconds, session.stop),
         )
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="onnx-texts")  # the server's own are for short work
 

@@ -26,6 +26,7 @@ class Session:
 
     def __init__(self, runtime: Any, tokenizer: Tokenizer, padding: int) -> None:
         self._runtime = runtime
+        self._running: Any = None  # the options of the last run
         self.tokenizer = tokenizer
         self.padding = padding
         self._inputs = {one.name for one in runtime.get_inputs()}
@@ -44,8 +45,10 @@ class Session:
         return cls(_runtime(graph, providers, threads), tokenizer, padding)
 
     def run(self, ids: Ids, mask: Ids, kinds: Ids | None = None) -> Array:
-        """The output for a padded batch; `kinds` are the token types, 0 where they are not given."""
+        """The output for a padded batch; `kinds` are the token types, 0 where they are not given. Raises ProviderUnavailable,
+        also for a run that `stop` ended."""
         import numpy as np  # noqa: PLC0415  heavy: on first use
+        import onnxruntime  # noqa: PLC0415  as above
 
         given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
@@ -53,10 +56,21 @@ class Session:
         if "position_ids" in self._inputs:
             given["position_ids"] = np.maximum(mask.cumsum(axis=1) - 1, 0)
         feed = {name: value for name, value in given.items() if name in self._inputs}
+        options = self._running = onnxruntime.RunOptions()
+        options.log_severity_level = 4
         try:
-            return np.asarray(self._runtime.run([self._output], feed)[0], dtype=np.float32)
+            return np.asarray(self._runtime.run([self._output], feed, options)[0], dtype=np.float32)
         except Exception as error:
+            if options.terminate:
+                raise ProviderUnavailable(
+                    "a run of the model took longer than onnx.timeout_seconds and was ended: send less text, or raise the setting"
+                ) from error
             raise ProviderUnavailable(f"the model can't be run: {_sentence(error)}") from error
+
+    def stop(self) -> None:
+        """End the run under way at its next operator; from any thread."""
+        if self._running is not None:
+            self._running.terminate = True
 
 
 def _tokenizer(folder: Path) -> tuple[Tokenizer, int]:

@@ -15,7 +15,7 @@ class OnnxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ``OpenVINO``, or the full names); none: the CPU. `threads` 0: every core. A model that nobody used for `idle_seconds` is
     unloaded, and the least recently used ones go when all together need more than `memory_mb`. `max_texts` and
     `max_text_chars` bound one request, `batch_tokens` one run of a model, `max_model_mb` the weights of one model. A model is
-    tried in a process of its own before it is loaded the first time, for at most `timeout_seconds`."""
+    tried in a process of its own before it is loaded the first time, for at most `timeout_seconds`; each run ends after them."""
 
     providers: tuple[str, ...] = ()
     threads: Count = 0
