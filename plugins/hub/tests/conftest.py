@@ -43,3 +43,14 @@ def source(make_source: Callable[..., HubSource]) -> HubSource:
 @pytest.fixture
 def cache(tmp_path: Path) -> HubCache:
     return HubCache(tmp_path / "hub")
+
+
+@pytest.fixture
+def ggufs() -> dict[str, bytes]:
+    """A repository with one quantization in a file, another in two."""
+    return {
+        "tiny-Q4_K_M.gguf": b"4" * 1000,
+        "tiny-Q8_0-00001-of-00002.gguf": b"8" * 1500,
+        "tiny-Q8_0-00002-of-00002.gguf": b"9" * 500,
+        "README.md": b"# Tiny",
+    }

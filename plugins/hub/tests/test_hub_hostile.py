@@ -30,12 +30,6 @@ from paddock.testing.hub_cache import partials
 
 MODEL = "org/model"
 BIG = b"0123456789abcdef" * 400_000  # 6.4 MB
-GGUF = {
-    "tiny-Q4_K_M.gguf": b"4" * 1000,
-    "tiny-Q8_0-00001-of-00002.gguf": b"8" * 1500,
-    "tiny-Q8_0-00002-of-00002.gguf": b"9" * 500,
-    "README.md": b"# Tiny",
-}
 
 
 class TestBadHubs:
@@ -232,8 +226,10 @@ class TestNames:
             await pulled(source, model)
         assert hub.requests == []
 
-    async def test_an_unknown_model_and_an_unknown_quantization_are_404(self, source: HubSource, hub: FakeHub) -> None:
-        hub.add("org/gguf", GGUF)
+    async def test_an_unknown_model_and_an_unknown_quantization_are_404(
+        self, source: HubSource, hub: FakeHub, ggufs: dict[str, bytes]
+    ) -> None:
+        hub.add("org/gguf", ggufs)
         with pytest.raises(ModelNotFound, match=r"hub\.token"):
             await pulled(source, "org/none")
         with pytest.raises(ModelNotFound, match="it has Q4_K_M, Q8_0"):

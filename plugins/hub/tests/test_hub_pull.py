@@ -23,12 +23,6 @@ from paddock.testing.hub_cache import partials
 
 MODEL = "org/model"
 BIG = b"0123456789abcdef" * 400_000  # 6.4 MB
-GGUF = {
-    "tiny-Q4_K_M.gguf": b"4" * 1000,
-    "tiny-Q8_0-00001-of-00002.gguf": b"8" * 1500,
-    "tiny-Q8_0-00002-of-00002.gguf": b"9" * 500,
-    "README.md": b"# Tiny",
-}
 
 
 async def first(source: HubSource, model: str) -> tuple[AsyncGenerator[Progress, None], Progress]:
@@ -85,9 +79,9 @@ class TestWhole:
         assert set(model.revisions) == {"main", "c0" * 20}
 
     async def test_of_gguf_one_quantization_with_its_shards_is_fetched(
-        self, source: HubSource, hub: FakeHub, cache: HubCache
+        self, source: HubSource, hub: FakeHub, cache: HubCache, ggufs: dict[str, bytes]
     ) -> None:
-        hub.add("org/gguf", GGUF)
+        hub.add("org/gguf", ggufs)
         await pulled(source, "org/gguf:q8_0")
         snapshot = cache.snapshot("org/gguf")
         assert snapshot is not None
@@ -97,11 +91,11 @@ class TestWhole:
         assert cache.gguf("org/gguf:Q8_0") is not None
 
     async def test_an_older_commits_quantization_stays_usable(
-        self, source: HubSource, hub: FakeHub, cache: HubCache
+        self, source: HubSource, hub: FakeHub, cache: HubCache, ggufs: dict[str, bytes]
     ) -> None:
-        hub.add("org/gguf", GGUF)
+        hub.add("org/gguf", ggufs)
         await pulled(source, "org/gguf:Q8_0")
-        hub.add("org/gguf", GGUF, commit="d" * 40)
+        hub.add("org/gguf", ggufs, commit="d" * 40)
         await pulled(source, "org/gguf:Q4_K_M")
         assert cache.holds("org/gguf:Q8_0")
         assert cache.holds("org/gguf:Q4_K_M")

@@ -132,14 +132,14 @@ def _extract(prepared: Prepared, steps: Sequence[ExtractorStep]) -> None:
 
 def _found(step: ExtractorStep, batch: Sequence[Chunk], document: Document) -> Sequence[dict[str, Json] | Exception]:
     """The metadata of each chunk, or why there is none."""
-    if len(batch) > 1:
-        try:
-            return step.extractor.extract_several(batch, document, step.config)
-        except _AWAY as error:
-            return [error] * len(batch)
-        except Exception:  # noqa: BLE001, S110  one by one it shows which of them is to blame
-            pass
-    return [_one(step, chunk, document) for chunk in batch]
+    if len(batch) == 1:
+        return [_one(step, batch[0], document)]
+    try:
+        return step.extractor.extract_several(batch, document, step.config)
+    except _AWAY as error:
+        return [error] * len(batch)
+    except Exception:  # noqa: BLE001  asked one by one, those to blame say why
+        return [_one(step, chunk, document) for chunk in batch]
 
 
 def _one(step: ExtractorStep, chunk: Chunk, document: Document) -> dict[str, Json] | Exception:
