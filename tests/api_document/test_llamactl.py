@@ -172,8 +172,11 @@ async def test_a_log_is_followed_through_a_restart(running: Newer) -> None:
     url = f"{running.server.base_url}/api/v1/instances/my-model/logs?follow=true&lines=1"
     async with running.server.session.get(url, headers=MANAGE) as reply, asyncio.timeout(60):
         await running.ask("POST", "/api/v1/instances/my-model/restart")
-        while b"listening on" not in await reply.content.readline():
-            continue
+        lines = [await reply.content.readline()]
+        for mark in (b"=== my-model started", b"listening on"):
+            while mark not in lines[-1]:
+                lines.append(await reply.content.readline())
+    assert b"=== my-model started" not in lines[0]  # the line from before the restart
 
 
 async def test_a_stream_through_the_proxy_and_a_client_that_leaves_it(running: Newer) -> None:

@@ -283,8 +283,8 @@ async def test_work_that_gives_up_waiting_for_the_budget_is_forgotten() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait((waiting,))
-    async with budget.taking(10):
-        pass
+    async with asyncio.timeout(10), budget.taking(10):
+        assert waiting.cancelled()
 
 
 async def test_orphaned_bytes_are_swept_at_start_and_needed_ones_stay(open_farm: Any, tmp_path: Path) -> None:
